@@ -1,0 +1,305 @@
+// Package survey finds out which machines are there: it runs the discovery sources,
+// has every candidate prove its host key as soon as it is reported, and puts the
+// addresses of one machine together.
+//
+// Two addresses belong to one machine if both proved the same key and share a MAC
+// address of the link layer. Where the link layer told only one of the MACs, or
+// none, the machine id or MAC of the claims decides between addresses with the same
+// proved key. Claims alone never join two machines: one ISO on many machines means
+// one key on many rows, and a forged claim must not make two of them look like one.
+package survey
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nixctl/nixctl/discovery"
+	"github.com/nixctl/nixctl/discovery/beacon"
+	"github.com/nixctl/nixctl/discovery/verify"
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	parallel   = 64              // handshakes at a time
+	retryAfter = 2 * time.Second // an address that failed is tried again when seen again; OpenSSH 9.8 penalises more than one a second
+	maxSeen    = 1 << 17         // addresses that are remembered; more than a /16 of them is an attack
+)
+
+// A Machine is what the survey knows of one machine. It is a copy: it does not
+// change.
+type Machine struct {
+	ID        int               // tells the machines of one survey apart
+	Installer *verify.Installer // the proved machine at its best address; nil if not verified
+	Key       ssh.PublicKey     // the host key it proved
+	Addresses []netip.AddrPort  // the best first: IPv4, global IPv6, link-local IPv6
+	MAC       string            // of the link layer; empty if it is not known
+	Claim     beacon.Claim      // what it says about itself
+	Via       []string          // the sources that reported it
+	RTT       time.Duration     // of opening a TCP connection; 0 if not verified
+	First     time.Time
+	Seen      time.Time
+	Gone      bool // it said goodbye, or was not seen for Survey.Expire
+}
+
+// Verified reports whether the machine proved the key of a known identity.
+func (m Machine) Verified() bool { return m.Installer != nil }
+
+// A Survey looks for machines.
+type Survey struct {
+	Sources  []discovery.Source
+	Verifier *verify.Verifier
+	Timeout  time.Duration // for the sources; 0 means until they are done
+	Expire   time.Duration // after which a machine that is not seen is gone; 0 means never
+
+	// Neighbor tells the MAC address behind an address that was just talked to. If
+	// nil, only what sources report is known.
+	Neighbor func(netip.Addr) (mac string, ok bool)
+}
+
+// Run calls update, one call at a time, for each machine that is found and each
+// time that something about it changes, until the sources are done and every
+// candidate has been checked. Errors of sources are joined; what was found stays
+// found.
+func (s *Survey) Run(ctx context.Context, update func(Machine)) error {
+	r := &run{Survey: s, update: update,
+		sightings: make(map[netip.AddrPort]*sighting), slots: make(chan struct{}, parallel),
+		candidates: make(chan discovery.Candidate, parallel), verdicts: make(chan verdict, parallel)}
+	sctx, cancel := ctx, context.CancelFunc(func() {})
+	if s.Timeout > 0 {
+		sctx, cancel = context.WithTimeout(ctx, s.Timeout)
+	}
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		err := discovery.Find(sctx, s.Sources, func(c discovery.Candidate) {
+			select {
+			case r.candidates <- c:
+			case <-sctx.Done():
+			}
+		})
+		close(r.candidates)
+		done <- err
+	}()
+	r.loop(ctx)
+	return <-done
+}
+
+// A run is one call of Run. Its fields belong to the goroutine of loop.
+type run struct {
+	*Survey
+	update     func(Machine)
+	sightings  map[netip.AddrPort]*sighting
+	machines   int
+	checking   int
+	slots      chan struct{}
+	candidates chan discovery.Candidate
+	verdicts   chan verdict
+}
+
+type verdict struct {
+	candidate discovery.Candidate
+	installer *verify.Installer
+	key       ssh.PublicKey
+	mac       string
+	err       error
+}
+
+func (r *run) loop(ctx context.Context) {
+	var expire <-chan time.Time
+	if r.Expire > 0 {
+		t := time.NewTicker(r.Expire / 4)
+		defer t.Stop()
+		expire = t.C
+	}
+	for candidates := r.candidates; candidates != nil || r.checking > 0; {
+		select {
+		case c, ok := <-candidates:
+			if !ok {
+				candidates = nil
+				continue
+			}
+			r.see(ctx, c)
+		case v := <-r.verdicts:
+			r.judge(v)
+		case now := <-expire:
+			r.forget(func(s *sighting) bool { return now.Sub(s.seen) > r.Expire })
+		}
+	}
+}
+
+// see takes in what a source reports.
+func (r *run) see(ctx context.Context, c discovery.Candidate) {
+	s := r.sightings[c.Addr]
+	if c.Gone {
+		// A goodbye is a claim like any other: only its own source forgets for it.
+		r.forget(func(s *sighting) bool { return s.addr == c.Addr && len(s.via) == 1 && s.via[0] == c.Source })
+		return
+	}
+	if s == nil {
+		if len(r.sightings) >= maxSeen {
+			return
+		}
+		s = &sighting{addr: c.Addr, first: time.Now()}
+		r.sightings[c.Addr] = s
+	}
+	s.seen = time.Now()
+	changed := s.merge(c)
+	moved := c.MAC != "" && s.mac != "" && c.MAC != s.mac
+	if !s.checking && (s.tried.IsZero() || moved || s.key == nil && time.Since(s.tried) > retryAfter) {
+		r.check(ctx, s, c)
+		return
+	}
+	if s.key != nil && (changed || r.Expire > 0) {
+		r.tell(s)
+	}
+}
+
+// check has s prove its key without holding up the loop.
+func (r *run) check(ctx context.Context, s *sighting, c discovery.Candidate) {
+	s.checking, s.tried = true, time.Now()
+	r.checking++
+	go func() {
+		r.slots <- struct{}{}
+		defer func() { <-r.slots }()
+		v := verdict{candidate: c}
+		v.installer, v.err = r.Verifier.Verify(ctx, c)
+		var unknown *verify.UnknownKeyError
+		if v.installer != nil {
+			v.key = v.installer.Key()
+		} else if errors.As(v.err, &unknown) {
+			v.key = unknown.Key
+		}
+		if v.mac = c.MAC; r.Neighbor != nil && c.Route == discovery.LAN && v.key != nil {
+			if mac, ok := r.Neighbor(c.Addr.Addr()); ok {
+				v.mac = mac
+			}
+		}
+		r.verdicts <- v
+	}()
+}
+
+// judge takes in the outcome of check.
+func (r *run) judge(v verdict) {
+	r.checking--
+	s := r.sightings[v.candidate.Addr]
+	if s == nil {
+		return // forgotten in the meantime
+	}
+	s.checking = false
+	if v.key == nil {
+		return // not an SSH server, or not any more
+	}
+	if s.key != nil && !sameKey(s.key, v.key) || v.mac != "" && s.mac != "" && v.mac != s.mac {
+		s.machine = 0 // somebody else answers here now
+	}
+	if v.mac != "" {
+		s.mac = v.mac
+	}
+	s.key, s.installer = v.key, v.installer
+	r.tell(s)
+}
+
+// tell joins s with the machine it belongs to and reports that machine.
+func (r *run) tell(s *sighting) {
+	if s.machine == 0 {
+		for _, o := range r.sightings {
+			if o != s && o.machine != 0 && s.sameMachine(o) {
+				s.machine = o.machine
+				break
+			}
+		}
+	}
+	if s.machine == 0 {
+		r.machines++
+		s.machine = r.machines
+	}
+	r.update(r.machine(s.machine))
+}
+
+// forget drops the sightings that drop picks and reports what that changes.
+func (r *run) forget(drop func(*sighting) bool) {
+	for addr, s := range r.sightings {
+		if s.checking || !drop(s) {
+			continue
+		}
+		delete(r.sightings, addr)
+		if s.machine == 0 {
+			continue
+		}
+		m := r.machine(s.machine)
+		if len(m.Addresses) == 0 {
+			m = s.view()
+			m.Gone = true
+		}
+		r.update(m)
+	}
+}
+
+// machine puts together what is known of machine id.
+func (r *run) machine(id int) Machine {
+	var parts []*sighting
+	for _, s := range r.sightings {
+		if s.machine == id {
+			parts = append(parts, s)
+		}
+	}
+	slices.SortFunc(parts, func(a, b *sighting) int { return better(a.addr, b.addr) })
+	m := Machine{ID: id}
+	for _, s := range parts {
+		m = m.with(s.view())
+	}
+	return m
+}
+
+// with adds what o knows to m; what m knows already stays.
+func (m Machine) with(o Machine) Machine {
+	if len(m.Addresses) == 0 {
+		return o
+	}
+	m.Addresses = append(m.Addresses, o.Addresses...)
+	if m.Installer == nil {
+		m.Installer, m.RTT = o.Installer, o.RTT
+	}
+	if m.MAC == "" {
+		m.MAC = o.MAC
+	}
+	if m.Claim == (beacon.Claim{}) {
+		m.Claim = o.Claim
+	}
+	for _, v := range o.Via {
+		if !slices.Contains(m.Via, v) {
+			m.Via = append(m.Via, v)
+		}
+	}
+	slices.Sort(m.Via)
+	if o.First.Before(m.First) {
+		m.First = o.First
+	}
+	if o.Seen.After(m.Seen) {
+		m.Seen = o.Seen
+	}
+	return m
+}
+
+// better orders addresses by how likely they are to keep working: IPv4 before
+// global IPv6 before link-local IPv6.
+func better(a, b netip.AddrPort) int {
+	rank := func(p netip.AddrPort) int {
+		switch ip := p.Addr(); {
+		case ip.Unmap().Is4():
+			return 0
+		case !ip.IsLinkLocalUnicast():
+			return 1
+		default:
+			return 2
+		}
+	}
+	if d := rank(a) - rank(b); d != 0 {
+		return d
+	}
+	return strings.Compare(a.String(), b.String())
+}
