@@ -1,0 +1,248 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// numbers is a script that prints the lines 1 to n, and what Run should tell.
+func numbers(n int) (script string, want []string) {
+	for i := 1; i <= n; i++ {
+		want = append(want, fmt.Sprintf("line %d", i))
+	}
+	return fmt.Sprintf("i=0; while [ $i -lt %d ]; do i=$((i+1)); echo line $i; done", n), want
+}
+
+func equal(t *testing.T, got, want []string) {
+	t.Helper()
+	for i := range min(len(got), len(want)) {
+		if got[i] != want[i] {
+			t.Fatalf("line %d is %q, want %q", i, got[i], want[i])
+		}
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%d lines, want %d", len(got), len(want))
+	}
+}
+
+// TestRun uses both shells that a machine's sh may be.
+func TestRun(t *testing.T) {
+	for _, shell := range []string{"/bin/dash", "/bin/bash"} {
+		t.Run(shell, func(t *testing.T) {
+			if _, err := os.Stat(shell); err != nil {
+				t.Skip("needs " + shell)
+			}
+			m := newMachine(t, shell)
+			tg := m.target(t, m.addr)
+			script := `echo start; echo oops >&2; case $PATH in */bin:/usr/sbin:*) echo path ;; esac; umask; cat; echo "it's" "$(printf '\033[1mbold\033[0m')"; exit 3`
+			var got []string
+			err := tg.Run(t.Context(), Job{ID: "0001a2/03-install", Script: script}, func(l string) { got = append(got, l) })
+			equal(t, got, []string{"start", "oops", "path", "0022", "it's bold"})
+			var exit *ExitError
+			if !errors.As(err, &exit) || exit.Status != 3 || exit.Name != "0001a2/03-install" {
+				t.Fatalf("error %v, want exit status 3", err)
+			}
+			if !strings.Contains(err.Error(), "it's bold") || !bytes.Contains(exit.Output, []byte("oops\n")) {
+				t.Errorf("error %v with output %q does not show the log's end", err, exit.Output)
+			}
+			for name, mode := range map[string]os.FileMode{"": 0o700, "/03-install.sh": 0o600, "/03-install.log": 0o600, "/03-install.status": 0o600} {
+				info, err := os.Stat(m.dir + "/jobs/0001a2" + name)
+				if err != nil || info.Mode().Perm() != mode {
+					t.Errorf("%q: %v, %v, want mode %o", name, info, err, mode)
+				}
+			}
+		})
+	}
+}
+
+func TestRunOnce(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	script, want := numbers(3)
+	job := Job{ID: "r/s", Script: script + "; echo x >>" + m.dir + "/count"}
+	for range 3 { // each as another controller
+		var got []string
+		if err := m.target(t, m.addr).Run(t.Context(), job, func(l string) { got = append(got, l) }); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, got, want)
+	}
+	if count, _ := os.ReadFile(m.dir + "/count"); string(count) != "x\n" {
+		t.Errorf("ran %d times, want once", len(count)/2)
+	}
+	job.Script += "\n"
+	if err := m.target(t, m.addr).Run(t.Context(), job, nil); !errors.Is(err, ErrOtherScript) {
+		t.Errorf("another script for the same job: %v, want ErrOtherScript", err)
+	}
+}
+
+func TestRunTogether(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	script, want := numbers(500)
+	done := make(chan error)
+	for range 4 {
+		tg := m.target(t, m.addr)
+		go func() {
+			var got []string
+			err := tg.Run(t.Context(), Job{ID: "r/s", Script: script}, func(l string) { got = append(got, l) })
+			if err == nil && strings.Join(got, ",") != strings.Join(want, ",") {
+				err = fmt.Errorf("%d lines, want %d", len(got), len(want))
+			}
+			done <- err
+		}()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestRunLostLink(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	l := newLink(t, m.addr, func(l *link) { l.down, l.times = 30<<10, 3 })
+	script, want := numbers(10000)
+	var got []string
+	if err := m.target(t, l.addr()).Run(t.Context(), Job{ID: "r/s", Script: script}, func(l string) { got = append(got, l) }); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, got, want)
+	if l.times != 0 {
+		t.Errorf("%d cuts did not happen", l.times)
+	}
+}
+
+// TestRunSecondController: the first is killed in the middle, the job waits on a
+// FIFO until another one follows it.
+func TestRunSecondController(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	fifo := m.dir + "/fifo"
+	if out, err := exec.Command("mkfifo", fifo).CombinedOutput(); err != nil {
+		t.Fatalf("mkfifo: %s", out)
+	}
+	job := Job{ID: "r/s", Script: "echo one; echo two; cat " + fifo + "; echo four"}
+	ctx, die := context.WithCancel(t.Context())
+	err := m.target(t, m.addr).Run(ctx, job, func(l string) {
+		if l == "two" {
+			die()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("first controller: %v, want context.Canceled", err)
+	}
+	var got []string
+	err = m.target(t, m.addr).Run(t.Context(), job, func(l string) {
+		if got = append(got, l); l == "two" {
+			write(t, fifo, []byte("three\n"), 0)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, got, []string{"one", "two", "three", "four"})
+	if starts, _ := os.ReadFile(m.dir + "/units/starts"); string(starts) != "start\n" {
+		t.Errorf("units started: %q, want one", starts)
+	}
+}
+
+func TestStop(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	tg := m.target(t, m.addr)
+	var stopped atomic.Value
+	err := tg.Run(t.Context(), Job{ID: "r/s", Script: "echo running; exec sleep 600"}, func(l string) {
+		go func() {
+			if err := tg.Stop(t.Context(), "r/s"); err != nil {
+				stopped.Store(err)
+			}
+		}()
+	})
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Killed != "signal" {
+		t.Errorf("%v, want an end from outside by a signal", err)
+	}
+	if err := stopped.Load(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunRefusals(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	tg := m.target(t, m.addr)
+	for _, id := range []string{"", "a", "a/b/c", "../b", "a/../b", "a-b/c", "a/-b", "a/.b", "a/b c", "a/b\n"} {
+		if err := tg.Run(t.Context(), Job{ID: id, Script: "true"}, nil); err == nil {
+			t.Errorf("job %q was run", id)
+		}
+		if err := tg.Stop(t.Context(), id); err == nil {
+			t.Errorf("job %q was stopped", id)
+		}
+	}
+	f := &follower{job: Job{ID: "r/unknown"}, set: m.set, started: true}
+	if err := tg.once(t.Context(), func(c *conn) error { return f.follow(t.Context(), c) }); !errors.Is(err, ErrGone) {
+		t.Errorf("following a job that is not there: %v, want ErrGone", err)
+	}
+	// A machine that lost the result, as after the kill of everything at once.
+	if err := os.MkdirAll(m.dir+"/jobs/r/killed.ran", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, m.dir+"/jobs/r/killed.sh", []byte("true"), 0o600)
+	write(t, m.dir+"/jobs/r/killed.log", []byte("last words\n"), 0o600)
+	var exit *ExitError
+	if err := tg.Run(t.Context(), Job{ID: "r/killed", Script: "true"}, func(string) {}); !errors.As(err, &exit) || exit.Killed == "" {
+		t.Errorf("a job without a result: %v, want an end from outside", err)
+	}
+	if err := os.Remove(m.dir + "/systemd"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tg.Run(t.Context(), Job{ID: "r/new", Script: "true"}, nil); !errors.Is(err, ErrNoSystemd) {
+		t.Errorf("without systemd: %v, want ErrNoSystemd", err)
+	}
+}
+
+// TestCutScript: what arrives of a script over a link that breaks must not run.
+func TestCutScript(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	l := newLink(t, m.addr, nil)
+	script := "echo ran >" + m.dir + "/ran # " + strings.Repeat("x", 4<<20) + "\nexit 0"
+	l.up, l.times = 1<<20, 2
+	var got []string
+	if err := m.target(t, l.addr()).Run(t.Context(), Job{ID: "r/s", Script: script}, func(l string) { got = append(got, l) }); err != nil {
+		t.Fatal(err)
+	}
+	if l.cuts != 2 {
+		t.Errorf("%d cuts, want 2", l.cuts)
+	}
+	if starts, _ := os.ReadFile(m.dir + "/units/starts"); string(starts) != "start\n" {
+		t.Errorf("units started: %q, want one", starts)
+	}
+	if left, _ := filepath.Glob(m.dir + "/jobs/r/*.sh.*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestParseVerdict(t *testing.T) {
+	for _, tt := range []struct {
+		said string
+		want verdict
+		ok   bool
+	}{
+		{"following\nverdict: exit 0 size 12\n", verdict{"exit", "0", 12}, true},
+		{"noise\nverdict: killed oom-kill size  3\n", verdict{"killed", "oom-kill", 3}, true},
+		{"verdict: again\n", verdict{"again", "", 0}, true},
+		{"verdict: error no \x1b[1mspace\n", verdict{"error", "no space", 0}, true},
+		{"verdict: exit 0 size -1\n", verdict{}, false},
+		{"verdict: exit 0\n", verdict{}, false},
+		{"tail: broken\n", verdict{}, false},
+	} {
+		got, err := parseVerdict([]byte(tt.said))
+		if got != tt.want || (err == nil) != tt.ok {
+			t.Errorf("%q: %+v, %v, want %+v", tt.said, got, err, tt.want)
+		}
+	}
+}
