@@ -42,6 +42,7 @@ type Machine struct {
 	RTT       time.Duration     // of opening a TCP connection; 0 if not verified
 	First     time.Time
 	Seen      time.Time
+	Pending   bool // another address that seems to be its own is being checked
 	Gone      bool // it said goodbye, or was not seen for Survey.Expire
 }
 
@@ -251,6 +252,9 @@ func (r *run) machine(id int) Machine {
 	m := Machine{ID: id}
 	for _, s := range parts {
 		m = m.with(s.view())
+	}
+	for _, s := range r.sightings {
+		m.Pending = m.Pending || s.checking && (s.mac != "" && s.mac == m.MAC || s.claim.ID != "" && s.claim.ID == m.Claim.ID)
 	}
 	return m
 }
