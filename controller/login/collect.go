@@ -115,7 +115,7 @@ func (c *collector) rest() {
 		c.addFiles(usual)
 	}
 	if c.KeyStore != "" {
-		c.addFiles(userKeys(c.KeyStore))
+		c.addFiles(StoreKeys(c.KeyStore))
 	}
 }
 
@@ -128,15 +128,18 @@ func (c *collector) files(names []string) (paths []string) {
 	return paths
 }
 
-// userKeys returns where a key store may have plain keys of users.
-func userKeys(store string) (files []string) {
+// StoreKeys returns the files of a key store that hold plain private keys of users.
+func StoreKeys(store string) (files []string) {
 	for _, users := range []string{"users", "home"} {
 		dirs, err := os.ReadDir(filepath.Join(store, users))
 		if err != nil {
 			continue // there need be none
 		}
 		for _, d := range dirs {
-			files = append(files, filepath.Join(store, users, d.Name(), "id_ed25519"))
+			file := filepath.Join(store, users, d.Name(), "id_ed25519")
+			if _, err := os.Stat(file); err == nil {
+				files = append(files, file)
+			}
 		}
 	}
 	return files

@@ -75,6 +75,9 @@ func (c *Config) args() ([]string, error) {
 		}
 		a = append(a, "-blockdev", flash("code", code, true), "-blockdev", flash("vars", c.vars(), false))
 	}
+	if c.Serial != "" {
+		a = append(a, "-smbios", "type=1,serial="+opt(c.Serial))
+	}
 	for _, f := range c.credentialFiles() {
 		a = append(a, "-smbios", "type=11,path="+opt(f))
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	CPUs     int    // default 1
 	Accel    string // QEMU's -accel value, such as "kvm" or "tcg,tb-size=64"; default "tcg"
 	Screen   bool   // give it a graphics card, which Screendump needs
+	Serial   string // serial number of the machine, as its firmware tells (SMBIOS type 1)
 
 	// Kernel boots directly, without a boot loader; the three are otherwise empty.
 	Kernel, Initrd, Cmdline string

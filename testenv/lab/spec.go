@@ -39,6 +39,7 @@ type Spec struct {
 	Disks   []Disk     // tried in this order when it boots from them
 	HostKey string     // private key file to inject, see Lab.HostKey and Lab.ForeignKey; without one it makes its own
 	MAC     string     // in lower case; default by number
+	Serial  string     // of the machine; default "LAB-" and its name
 	Addr    netip.Addr // static; DHCP otherwise
 
 	// Saved is a file from Guest.Save: the guest goes on from there instead of
@@ -66,6 +67,7 @@ func (s *Spec) defaults(n int) {
 	s.Memory = cmp.Or(s.Memory, memory)
 	s.InstalledMemory = cmp.Or(s.InstalledMemory, 512)
 	s.CPUs = cmp.Or(s.CPUs, 1)
+	s.Serial = cmp.Or(s.Serial, "LAB-"+s.Name)
 	s.MAC = cmp.Or(s.MAC, fmt.Sprintf("52:54:00:6c:%02x:%02x", n>>8&0xff, n&0xff))
 	s.Disks = append([]Disk(nil), s.Disks...) // the caller's stay as they are
 }
@@ -89,7 +91,7 @@ func (d *Disk) make(file string) error {
 // its own disks with the installation medium gone.
 func (g *Guest) config(installed bool) vm.Config {
 	c := vm.Config{
-		Name: g.Name, Dir: g.dir(), Firmware: g.Firmware, Memory: g.Memory, CPUs: g.CPUs,
+		Name: g.Name, Dir: g.dir(), Firmware: g.Firmware, Memory: g.Memory, CPUs: g.CPUs, Serial: g.Serial,
 		NICs:   []vm.NIC{{Tap: g.tap, MAC: g.MAC}},
 		Prefix: g.lab.LAN.Switch(),
 	}

@@ -1,0 +1,2 @@
+# NixOS turns firmware on here.
+{ }

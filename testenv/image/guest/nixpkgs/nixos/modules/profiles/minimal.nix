@@ -1,0 +1,2 @@
+# NixOS leaves documentation out here.
+{ }
