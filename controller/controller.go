@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/nixctl/nixctl/controller/terminal"
 	"github.com/nixctl/nixctl/discovery/verify"
@@ -40,7 +41,6 @@ var (
 	errNotFound  = errors.New("nothing found")
 	errAmbiguous = errors.New("more than one machine")
 	errNoBoot    = errors.New("the installed system is not proved")
-	errLocked    = errors.New("locked by another run")
 )
 
 // exitCode is the only place that turns an error into an exit code.
@@ -50,24 +50,24 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &remote):
-		return remote.status
 	case errors.Is(err, context.Canceled):
 		return exitSignal
+	case errors.As(err, &remote):
+		return remote.status
 	case errors.Is(err, errUsage), errors.Is(err, errAmbiguous):
 		return exitUsage
 	case errors.Is(err, errNotFound):
 		return exitNotFound
 	case errors.Is(err, verify.ErrKeyMismatch):
 		return exitNotProved
-	case errors.Is(err, errLocked):
+	case errors.Is(err, install.ErrLocked):
 		return exitLocked
 	case errors.Is(err, errNoBoot):
 		return exitNoBoot
-	case errors.As(err, &step):
-		return exitStep
 	case errors.Is(err, disk.ErrRefused):
 		return exitDisk
+	case errors.As(err, &step):
+		return exitStep
 	default:
 		return exitFailed
 	}
@@ -81,6 +81,8 @@ type console struct {
 	keys     string // the key store's folder
 	verbose  bool
 	noColor  bool
+
+	unprivileged sync.Once // the note about raw sockets
 }
 
 // live returns a live display on w, nil if w is no terminal.
@@ -103,7 +105,9 @@ func (c *console) askSecret(ctx context.Context, prompt string) ([]byte, error) 
 
 // note prints something for people that is not a result.
 func (c *console) note(format string, args ...any) {
-	fmt.Fprintln(c.err, terminal.Sanitize(fmt.Sprintf(format, args...)))
+	for l := range strings.Lines(fmt.Sprintf(format, args...)) {
+		fmt.Fprintln(c.err, terminal.Sanitize(strings.TrimSuffix(l, "\n")))
+	}
 }
 
 // Main runs nixctl with args and returns its exit code. It never calls os.Exit, so
@@ -118,7 +122,8 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if ctx.Err() != nil && err != nil && !errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("%w (%w)", context.Canceled, err)
 	}
-	if err != nil {
+	var told *remoteError
+	if err != nil && !errors.As(err, &told) {
 		fmt.Fprintln(stderr, "nixctl:", message(err))
 	}
 	return exitCode(err)

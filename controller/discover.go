@@ -70,9 +70,11 @@ func discover(ctx context.Context, c *console, o *discoverOptions) error {
 		s.Timeout, s.Expire = 0, watchExpire
 	}
 	view := newRoster(c, o)
+	stop := view.tick()
 	srcErr := s.Run(ctx, view.update)
+	stop()
 	view.finish()
-	if err := ctx.Err(); err != nil && !o.watch {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if srcErr != nil {
@@ -107,7 +109,7 @@ type roster struct {
 	words    map[string]string // by fingerprint: they are slow to compute
 	live     *terminal.Live
 
-	mu      sync.Mutex // for what settled shares with update
+	mu      sync.Mutex // for all of it, with tick and settled
 	changed map[int]int
 	printed map[int]bool
 }
@@ -125,6 +127,31 @@ func newRoster(c *console, o *discoverOptions) *roster {
 	return r
 }
 
+// tick redraws a live table each second, so that its last column is true, until stop
+// is called.
+func (r *roster) tick() (stop func()) {
+	if r.live == nil {
+		return func() {}
+	}
+	t, end := time.NewTicker(time.Second), make(chan struct{})
+	go func() {
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				r.mu.Lock()
+				r.draw()
+				r.mu.Unlock()
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() { close(end) }
+}
+
+func (r *roster) draw() { r.live.Set(r.lines(r.live.Screen())) }
+
 // update takes in what the survey tells of a machine.
 func (r *roster) update(m survey.Machine) {
 	r.mu.Lock()
@@ -139,8 +166,8 @@ func (r *roster) update(m survey.Machine) {
 	}
 	switch {
 	case r.live != nil:
-		r.live.Set(r.lines(r.live.Screen()))
-	case r.o.watch && r.wanted(m):
+		r.draw()
+	case r.o.watch && (r.wanted(m) || known && r.wanted(old)): // that it lost its mark is news too
 		r.print(m)
 	case r.o.JSON && r.wanted(m):
 		r.changed[m.ID]++
@@ -198,8 +225,9 @@ func (r *roster) finish() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.live != nil {
+		lines := r.lines(r.live.Screen())
 		r.live.Close()
-		r.live.Print(r.lines(r.live.Screen())...)
+		r.live.Print(lines...)
 		return
 	}
 	if r.o.watch {

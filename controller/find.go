@@ -29,6 +29,8 @@ type findOptions struct {
 	CIDRs      cli.StringSlice
 	Timeout    time.Duration
 	Trust      string // a fingerprint read off the machine's own screen
+	On         string // which machine is meant: an address, a MAC address or "serial:S"
+	Installer  string // the identity that it must prove, if that is not the name asked for
 	watch      bool
 }
 
@@ -37,14 +39,21 @@ func (o *findOptions) flags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "via", Usage: "look by `SOURCE`: arp, mdns", DefaultText: "all", Destination: &o.Via},
 		&cli.StringSliceFlag{Name: "interface", Usage: "look on this network interface `IF` only (repeatable)", Destination: &o.Interfaces},
 		&cli.StringSliceFlag{Name: "cidr", Usage: "sweep this network `NET` instead of the interface's own (repeatable)", Destination: &o.CIDRs},
-		&cli.DurationFlag{Name: "timeout", Usage: "stop looking after `TIME`", Value: 3 * time.Second, Destination: &o.Timeout},
+		&cli.DurationFlag{Name: "timeout", Usage: "stop looking after `TIME`", DefaultText: "3s, more for large networks", Destination: &o.Timeout},
 	}
 }
 
-// trustFlag is for the commands that act on one machine.
-func (o *findOptions) trustFlag() cli.Flag {
-	return &cli.StringFlag{Name: "trust-fingerprint", Usage: "believe the machine that proves the host key `SHA256:...`, read off its own screen", Destination: &o.Trust}
+// oneFlags are for the commands that act on one machine.
+func (o *findOptions) oneFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "on", Usage: "the machine with this `ADDR|MAC|serial:S`, if several have the identity", Destination: &o.On},
+		&cli.StringFlag{Name: "installer", Usage: "the identity `NAME` that the machine proves, if it is not its own, as with one ISO for all", Destination: &o.Installer},
+		&cli.StringFlag{Name: "trust-fingerprint", Usage: "believe the machine that proves the host key `SHA256:...`, read off its own screen", Destination: &o.Trust},
+	}
 }
+
+// minTimeout is how long a search of a usual network may take.
+const minTimeout = 3 * time.Second
 
 // survey makes the search that o asks for.
 func (o *findOptions) survey(c *console, identities []verify.Identity) (*survey.Survey, error) {
@@ -52,9 +61,18 @@ func (o *findOptions) survey(c *console, identities []verify.Identity) (*survey.
 	if err != nil {
 		return nil, err
 	}
+	timeout := o.Timeout
+	if timeout == 0 {
+		timeout = minTimeout
+		for _, s := range sources {
+			if s, ok := s.(*arp.Source); ok {
+				timeout = max(timeout, s.Duration())
+			}
+		}
+	}
 	return &survey.Survey{
 		Sources:  sources,
-		Timeout:  o.Timeout,
+		Timeout:  timeout,
 		Neighbor: neighbor,
 		Verifier: newVerifier(identities),
 	}, nil
@@ -91,10 +109,9 @@ func (o *findOptions) sources(c *console) ([]discovery.Source, error) {
 	}
 	wants := func(name string) bool { return len(via) == 0 || slices.Contains(via, name) }
 	var sources []discovery.Source
-	unprivileged := o.unprivileged(c)
 	for _, ifi := range interfaces {
 		if wants("arp") {
-			src := &arp.Source{Interface: ifi, Prefixes: prefixes, Fallback: unprivileged}
+			src := &arp.Source{Interface: ifi, Prefixes: prefixes, Fallback: c.noRawSockets}
 			if o.watch {
 				src.Every = watchEvery
 			}
@@ -107,17 +124,12 @@ func (o *findOptions) sources(c *console) ([]discovery.Source, error) {
 	return sources, nil
 }
 
-// unprivileged tells once how a sweep gets faster.
-func (o *findOptions) unprivileged(c *console) func(error) {
-	told := make(chan struct{}, 1)
-	return func(err error) {
-		select {
-		case told <- struct{}{}:
-			exe, _ := os.Executable()
-			c.note("nixctl: no raw sockets (%v): trying each address by TCP instead of ARP; for the fast and complete sweep:\n  %s", err, arp.CapabilityHint(exe))
-		default:
-		}
-	}
+// noRawSockets tells once how a sweep gets faster.
+func (c *console) noRawSockets(err error) {
+	c.unprivileged.Do(func() {
+		exe, _ := os.Executable()
+		c.note("nixctl: %v: trying each address by TCP instead of ARP; for the fast and complete sweep:\n  %s", err, arp.CapabilityHint(exe))
+	})
 }
 
 func (o *findOptions) interfaces() ([]*net.Interface, error) {
@@ -176,10 +188,9 @@ func (o *findOptions) identities(c *console, name string) ([]verify.Identity, er
 	return ids, nil
 }
 
-// find returns the one machine that goes by name, or that on names: an address, a
-// MAC address or "serial:S". Every other number of machines is an error that says
-// what was found instead.
-func (o *findOptions) find(ctx context.Context, c *console, name, on string) (survey.Machine, error) {
+// find returns the one machine that goes by name, or that --on names. Every other
+// number of machines is an error that says what was found instead.
+func (o *findOptions) find(ctx context.Context, c *console, name string) (survey.Machine, error) {
 	ids, err := o.identities(c, name)
 	if err != nil {
 		return survey.Machine{}, err
@@ -187,19 +198,30 @@ func (o *findOptions) find(ctx context.Context, c *console, name, on string) (su
 	if len(ids) == 0 {
 		return survey.Machine{}, fmt.Errorf("%w: the key store %q has no host, so no machine can be proved\nmake one with: nixctl keys new %s", verify.ErrKeyMismatch, c.keys, name)
 	}
-	if addr, ok := address(on); ok {
-		return direct(ctx, ids, addr)
+	want := wanted{name: name, on: o.On, identity: o.Installer}
+	if want.identity == "" && (o.On == "" || slices.ContainsFunc(ids, func(id verify.Identity) bool { return id.Name == name })) {
+		want.identity = name
+	}
+	if addr, ok := address(o.On); ok {
+		return direct(ctx, ids, addr, want)
+	}
+	if o.On != "" && !isMAC(o.On) && !strings.HasPrefix(o.On, "serial:") {
+		return survey.Machine{}, fmt.Errorf("%w: --on %q: want an address, a MAC address or serial:...", errUsage, o.On)
 	}
 	s, err := o.survey(c, ids)
 	if err != nil {
 		return survey.Machine{}, err
 	}
 	machines := make(map[int]survey.Machine)
-	srcErr := s.Run(ctx, func(m survey.Machine) { machines[m.ID] = m })
+	srcErr := s.Run(ctx, func(m survey.Machine) {
+		if machines[m.ID] = m; m.Gone {
+			delete(machines, m.ID)
+		}
+	})
 	if err := ctx.Err(); err != nil {
 		return survey.Machine{}, err
 	}
-	m, err := choose(machines, name, on)
+	m, err := want.choose(machines)
 	if err != nil {
 		return survey.Machine{}, errors.Join(err, srcErr)
 	}
@@ -215,8 +237,30 @@ func address(s string) (netip.AddrPort, bool) {
 	return a, err == nil
 }
 
+// wanted is the machine that is looked for.
+type wanted struct {
+	name     string // as the user calls it
+	on       string // where it is, "" for anywhere
+	identity string // that it must prove, "" for any of the key store
+}
+
+func (w wanted) String() string {
+	if w.on != "" {
+		return fmt.Sprintf("%q on %q", w.name, w.on)
+	}
+	return fmt.Sprintf("%q", w.name)
+}
+
+// check refuses a machine that proved to be another host than the one that is meant.
+func (w wanted) check(m survey.Machine) error {
+	if proved := m.Installer.Name(); w.identity != "" && proved != w.identity {
+		return fmt.Errorf("%w: the machine %s proved to be %q\nif it is to become %q all the same: --installer %s", verify.ErrKeyMismatch, w, proved, w.name, proved)
+	}
+	return nil
+}
+
 // direct verifies one address without a search.
-func direct(ctx context.Context, ids []verify.Identity, addr netip.AddrPort) (survey.Machine, error) {
+func direct(ctx context.Context, ids []verify.Identity, addr netip.AddrPort, want wanted) (survey.Machine, error) {
 	inst, err := newVerifier(ids).Verify(ctx, discovery.Candidate{Addr: addr, Route: discovery.LAN})
 	if errors.Is(err, verify.ErrKeyMismatch) {
 		return survey.Machine{}, fmt.Errorf("%w\nnothing was logged in to; if that is the fingerprint on its own screen: --trust-fingerprint SHA256:...", err)
@@ -226,29 +270,26 @@ func direct(ctx context.Context, ids []verify.Identity, addr netip.AddrPort) (su
 	}
 	m := survey.Machine{Installer: inst, Key: inst.Key(), Addresses: []netip.AddrPort{addr}}
 	m.MAC, _ = neighbor(addr.Addr())
-	return m, nil
+	return m, want.check(m)
 }
 
-// choose picks the machine that name and on mean.
-func choose(machines map[int]survey.Machine, name, on string) (survey.Machine, error) {
+// choose picks the wanted machine among those that were found.
+func (w wanted) choose(machines map[int]survey.Machine) (survey.Machine, error) {
 	var named, strangers []survey.Machine
 	for _, m := range machines {
 		switch {
 		case !m.Verified():
-			if m.Claim.Name == name || on != "" && answers(m, on) {
+			if m.Claim.Name == w.name || w.on != "" && answers(m, w.on) {
 				strangers = append(strangers, m)
 			}
-		case on != "" && answers(m, on), on == "" && m.Installer.Name() == name:
+		case w.on != "" && answers(m, w.on), w.on == "" && m.Installer.Name() == w.identity:
 			named = append(named, m)
 		}
 	}
-	what := fmt.Sprintf("%q", name)
-	if on != "" {
-		what = fmt.Sprintf("%q on %q", name, on)
-	}
+	what := w.String()
 	switch {
 	case len(named) == 1:
-		return named[0], nil
+		return named[0], w.check(named[0])
 	case len(named) > 1:
 		return survey.Machine{}, fmt.Errorf("%w has the identity of %s:\n%s\nchoose one with --on, by MAC address, serial:... or address", errAmbiguous, what, list(named))
 	case len(strangers) > 0:
@@ -256,6 +297,11 @@ func choose(machines map[int]survey.Machine, name, on string) (survey.Machine, e
 	default:
 		return survey.Machine{}, fmt.Errorf("%w: no verified installer is %s\nsee what is there with: nixctl discover --all", errNotFound, what)
 	}
+}
+
+func isMAC(s string) bool {
+	_, err := net.ParseMAC(s)
+	return err == nil
 }
 
 // answers reports whether m is what on names. A serial is only claimed here; it is

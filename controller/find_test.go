@@ -1,8 +1,10 @@
 package controller
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -10,6 +12,8 @@ import (
 	"github.com/nixctl/nixctl/discovery/beacon"
 	"github.com/nixctl/nixctl/discovery/survey"
 	"github.com/nixctl/nixctl/discovery/verify"
+	"github.com/nixctl/nixctl/install"
+	"github.com/nixctl/nixctl/install/disk"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -81,7 +85,7 @@ func TestStrangersAreNotChosen(t *testing.T) {
 		{"db1", "52:54:00:00:00:02", errNotFound},
 	}
 	for _, tt := range tests {
-		_, err := choose(map[int]survey.Machine{1: m}, tt.name, tt.on)
+		_, err := wanted{name: tt.name, on: tt.on, identity: tt.name}.choose(map[int]survey.Machine{1: m})
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%q on %q: %v, want %v", tt.name, tt.on, err, tt.want)
 		}
@@ -112,7 +116,10 @@ func TestAnswers(t *testing.T) {
 func TestExitCodes(t *testing.T) {
 	for code, err := range map[int]error{
 		exitOK: nil, exitUsage: errUsage, exitNotFound: errNotFound, exitNotProved: verify.ErrKeyMismatch,
-		exitNoBoot: errNoBoot, exitLocked: errLocked, exitFailed: errors.New("x"), 77: &remoteError{77},
+		exitNoBoot: errNoBoot, exitLocked: install.ErrLocked, exitFailed: errors.New("x"), 77: &remoteError{77},
+		exitStep:   &install.StepError{Err: errors.New("x")},
+		exitDisk:   &install.StepError{Err: fmt.Errorf("%w: gone", disk.ErrRefused)}, // refused by the script, right before it writes
+		exitSignal: fmt.Errorf("%w: %w", context.Canceled, &remoteError{255}),
 	} {
 		if got := exitCode(err); got != code {
 			t.Errorf("%v: exit code %d, want %d", err, got, code)

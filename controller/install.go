@@ -6,14 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nixctl/nixctl/agent/facts"
+	"github.com/nixctl/nixctl/controller/keystore"
 	"github.com/nixctl/nixctl/controller/terminal"
-	"github.com/nixctl/nixctl/discovery/survey"
 	"github.com/nixctl/nixctl/install"
-	"github.com/nixctl/nixctl/install/command"
 	"github.com/nixctl/nixctl/install/disk"
 	"github.com/nixctl/nixctl/install/target"
 	"github.com/nixctl/nixctl/nix"
@@ -23,7 +23,6 @@ import (
 type installOptions struct {
 	findOptions
 	loginOptions
-	On             string
 	Disk           string
 	Flake          string
 	Config         string
@@ -60,7 +59,7 @@ and --system a minimal configuration is written that can be logged in to.
 Exit codes: 0 done and proved; 1 failed; 2 usage; 3 not found; 4 identity not proved;
 5 disk refused; 6 a step failed; 7 rebooted but not proved; 8 locked by another run;
 130 interrupted.`,
-		Flags: append(append(append(o.findOptions.flags(), o.loginOptions.flags()...), o.trustFlag()), o.flags()...),
+		Flags: slices.Concat(o.findOptions.flags(), o.oneFlags(), o.loginOptions.flags(), o.flags()),
 		Action: func(ctx *cli.Context) error {
 			args, err := arguments(ctx, 1, 1)
 			if err != nil {
@@ -74,7 +73,6 @@ Exit codes: 0 done and proved; 1 failed; 2 usage; 3 not found; 4 identity not pr
 func (o *installOptions) flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "disk", Usage: "install on this `DISK`: /dev/..., serial:..., wwn:..., smallest, or only", Destination: &o.Disk},
-		&cli.StringFlag{Name: "on", Usage: "the machine with this `ADDR|MAC|serial:S`, if several have the name", Destination: &o.On},
 		&cli.StringFlag{Name: "flake", Usage: "install the host of this flake `REF[#ATTR]`; a local one is uploaded", Destination: &o.Flake},
 		&cli.StringFlag{Name: "config", Usage: "install this folder `DIR` with a configuration.nix", Destination: &o.Config},
 		&cli.StringFlag{Name: "system", Usage: "install this ready `STOREPATH`, of the machine or of this workstation", Destination: &o.System},
@@ -103,19 +101,19 @@ func (o *installOptions) run(ctx context.Context, c *console, name string) error
 }
 
 func (o *installOptions) install(ctx context.Context, c *console, p *progress, name string) (*Proof, error) {
-	if err := o.validate(); err != nil {
+	if err := o.validate(name); err != nil {
 		return nil, err
 	}
 	began := time.Now()
 	p.stage("looking for %s", name)
-	m, t, f, err := reach(ctx, c, &o.findOptions, &o.loginOptions, name, o.On)
+	m, err := reach(ctx, c, &o.findOptions, &o.loginOptions, name)
 	if err != nil {
 		return nil, err
 	}
-	defer t.Close()
-	p.stage("found %s at %s, host key proved (%s)", m.Installer.Name(), m.Addresses[0].Addr(), terminal.Duration(time.Since(began)))
+	defer m.Close()
+	p.stage("found %s, host key proved (%s)", m.Installer, terminal.Duration(time.Since(began)))
 
-	spec, err := o.spec(ctx, c, name, f)
+	spec, err := o.spec(ctx, c, name, m.facts)
 	if err != nil {
 		return nil, err
 	}
@@ -130,18 +128,25 @@ func (o *installOptions) install(ctx context.Context, c *console, p *progress, n
 	if err := o.confirm(ctx, c, plan); err != nil {
 		return nil, err
 	}
-	if err := idle(ctx, t); err != nil {
+	if plan, err = o.withSecrets(ctx, c, spec); err != nil {
 		return nil, err
 	}
-	j, err := newJournal(spec.Host, spec.Run, p.event)
+	j, err := newJournal(plan, p.event)
 	if err != nil {
 		return nil, err
 	}
-	defer j.Close()
-	if err := plan.Run(ctx, t, j); err != nil {
-		return nil, o.stopped(err, j, spec.Host)
+	proof, err := o.carryOut(ctx, c, p, plan, m, j)
+	return proof, errors.Join(err, j.end(proof, err))
+}
+
+// carryOut runs the plan and proves what came of it.
+func (o *installOptions) carryOut(ctx context.Context, c *console, p *progress, plan *install.Plan, m *reached, j *journal) (*Proof, error) {
+	m.OnLost = func(err error) { p.stage("connection lost (%v); the step goes on, trying again", err) }
+	m.OnBack = func() { p.stage("connected again") }
+	if err := plan.Run(ctx, m, j); err != nil {
+		return nil, stopped(err, plan)
 	}
-	t.Close()
+	m.Close()
 	if o.NoReboot {
 		p.stage("installed; the machine still runs the installer, and boots the new system when it is restarted")
 		return nil, nil
@@ -150,7 +155,7 @@ func (o *installOptions) install(ctx context.Context, c *console, p *progress, n
 }
 
 // validate refuses flags that make no sense, before anything is looked for.
-func (o *installOptions) validate() error {
+func (o *installOptions) validate(name string) error {
 	given := 0
 	for _, s := range []string{o.Flake, o.Config, o.System} {
 		if s != "" {
@@ -167,10 +172,16 @@ func (o *installOptions) validate() error {
 	case len(o.Owners.Value()) > 0 && o.ExtraFiles == "":
 		return fmt.Errorf("%w: --owner is for --extra-files", errUsage)
 	}
+	host := name
 	if o.Flake != "" {
-		if _, err := nix.ParseFlakeRef(o.Flake); err != nil {
+		ref, err := nix.ParseFlakeRef(o.Flake)
+		if err != nil {
 			return fmt.Errorf("%w: --flake: %w", errUsage, err)
 		}
+		host = or(ref.Name, name)
+	}
+	if err := keystore.CheckName(host); err != nil {
+		return fmt.Errorf("%w: the name of the host to be: %w", errUsage, err)
 	}
 	if _, err := o.extraFiles(); err != nil {
 		return err
@@ -180,10 +191,7 @@ func (o *installOptions) validate() error {
 }
 
 // show prints what will be done, for people.
-func (o *installOptions) show(c *console, m survey.Machine, plan *install.Plan) {
-	if o.JSON && !o.DryRun {
-		return
-	}
+func (o *installOptions) show(c *console, m *reached, plan *install.Plan) {
 	var b strings.Builder
 	f, d := plan.Spec.Machine, plan.Disk
 	fmt.Fprintf(&b, "\n%s will be installed on the machine that proved to be %s\n", plan.Host, m.Installer)
@@ -200,14 +208,14 @@ func (o *installOptions) show(c *console, m survey.Machine, plan *install.Plan) 
 	for _, n := range plan.Notes() {
 		fmt.Fprintf(&b, "  note    %s\n", n)
 	}
-	out := c.err
+	to := &console{err: c.err}
 	if o.DryRun {
-		out = c.out
 		fmt.Fprintf(&b, "\n%s", plan)
+		if !o.JSON { // it is the result then
+			to.err = c.out
+		}
 	}
-	for l := range strings.Lines(b.String()) {
-		fmt.Fprintln(out, terminal.Sanitize(strings.TrimSuffix(l, "\n")))
-	}
+	to.note("%s", b.String())
 }
 
 // confirm has the user type the disk's serial, or its name if it has none.
@@ -226,28 +234,20 @@ func (o *installOptions) confirm(ctx context.Context, c *console, plan *install.
 	return nil
 }
 
-// idle refuses a machine on which another installation is at work.
-func idle(ctx context.Context, t *target.Target) error {
-	out, err := t.Output(ctx, command.New("systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating", "nixctl-*-*.service"))
-	if err != nil {
-		return fmt.Errorf("ask the machine for other installations: %w", err)
+// stopped says what a failed or interrupted step leaves behind, and what to do.
+func stopped(err error, plan *install.Plan) error {
+	var step *install.StepError
+	if !errors.As(err, &step) {
+		return err
 	}
-	for l := range strings.Lines(string(out)) {
-		if unit, _, _ := strings.Cut(l, " "); strings.HasPrefix(unit, "nixctl-2") {
-			return fmt.Errorf("%w: %q runs on the machine", errLocked, unit)
-		}
-	}
-	return nil
-}
-
-// stopped adds to the error of a step where to look.
-func (o *installOptions) stopped(err error, j *journal, host string) error {
 	var exit *target.ExitError
-	hint := "\nthe whole log: nixctl logs " + host + " (kept in " + j.dir + ")"
-	if errors.As(err, &exit) && exit.Status == disk.RefusedStatus {
-		return fmt.Errorf("%w: the disk is not the one that was planned for any more, nothing was written\n%w", disk.ErrRefused, err)
+	switch {
+	case errors.Is(err, context.Canceled) && step.Unit != "":
+		return fmt.Errorf("%w\nthe machine goes on with %q by itself; to end it there: nixctl ssh %s -- systemctl stop %s", err, step.Name, plan.Host, step.Unit)
+	case step.Name == install.PrepareStep && errors.As(err, &exit) && exit.Status == disk.RefusedStatus:
+		return fmt.Errorf("%w: %w\nthe disk is not as it was planned for any more; nothing was written to it", disk.ErrRefused, err)
 	}
-	return fmt.Errorf("%w%s", err, hint)
+	return fmt.Errorf("%w\nthe machine still runs the installer; the whole log: nixctl logs %s", err, plan.Host)
 }
 
 // newRun makes the id of a run: the time, so that runs sort, and something random.

@@ -19,7 +19,6 @@ import (
 // loginOptions say how to log in to a verified machine.
 type loginOptions struct {
 	Identity cli.StringSlice
-	User     string
 }
 
 func (o *loginOptions) flags() []cli.Flag {
@@ -28,17 +27,26 @@ func (o *loginOptions) flags() []cli.Flag {
 	}
 }
 
-// connect logs in to a verified machine. name is what ~/.ssh/config may know it by.
-func (o *loginOptions) connect(ctx context.Context, c *console, inst *verify.Installer, name string) (*target.Target, error) {
-	l, err := login.New(ctx, login.Config{Host: name, Address: inst.Addr().Addr().String(), Identities: o.Identity.Value(), KeyStore: c.keys, Ask: c.askSecret})
+// login collects the keys that are offered to a machine. Passphrases are asked for
+// here, and once. name and addr are what ~/.ssh/config may know the machine by.
+func (o *loginOptions) login(ctx context.Context, c *console, name, addr string) (*login.Login, error) {
+	l, err := login.New(ctx, login.Config{Host: name, Address: addr, User: "root", Identities: o.Identity.Value(), KeyStore: c.keys, Ask: c.askSecret})
 	if err != nil {
 		return nil, err
+	}
+	if l.ProxyJump != "" {
+		c.note("nixctl: ~/.ssh/config has ProxyJump %s for %q, which is not used: machines are reached directly", l.ProxyJump, name)
 	}
 	if c.verbose {
 		for _, n := range l.Notes {
 			c.note("nixctl: %s", n)
 		}
 	}
+	return l, nil
+}
+
+// connect logs in to a verified machine.
+func connect(ctx context.Context, inst *verify.Installer, l *login.Login) (*target.Target, error) {
 	t, err := target.Dial(ctx, inst, l.User, l.Methods...)
 	if err != nil {
 		return nil, l.Explain(err)
@@ -71,24 +79,34 @@ func hasMAC(f facts.Facts, mac string) bool {
 	return slices.ContainsFunc(f.NICs, func(n facts.NIC) bool { return strings.EqualFold(n.MAC, mac) })
 }
 
-// reach finds the machine, logs in and asks for its facts: what every command that
-// acts on one machine begins with.
-func reach(ctx context.Context, c *console, find *findOptions, log *loginOptions, name, on string) (survey.Machine, *target.Target, facts.Facts, error) {
-	m, err := find.find(ctx, c, name, on)
+// A reached machine is found, verified, logged in to and asked for its facts: what
+// every command that acts on one machine begins with.
+type reached struct {
+	survey.Machine
+	*target.Target
+	facts facts.Facts
+	login *login.Login
+}
+
+func reach(ctx context.Context, c *console, find *findOptions, log *loginOptions, name string) (*reached, error) {
+	m, err := find.find(ctx, c, name)
 	if err != nil {
-		return m, nil, facts.Facts{}, err
+		return nil, err
 	}
-	t, err := log.connect(ctx, c, m.Installer, name)
+	r := &reached{Machine: m}
+	if r.login, err = log.login(ctx, c, name, m.Installer.Addr().Addr().String()); err != nil {
+		return nil, err
+	}
+	if r.Target, err = connect(ctx, m.Installer, r.login); err != nil {
+		return nil, err
+	}
+	if r.facts, err = inspect(ctx, r.Target); err == nil {
+		err = isMeant(r.facts, find.On)
+	}
 	if err != nil {
-		return m, nil, facts.Facts{}, err
+		r.Close()
+		return nil, err
 	}
-	f, err := inspect(ctx, t)
-	if err == nil {
-		err = isMeant(f, on)
-	}
-	if err != nil {
-		t.Close()
-		return m, nil, f, err
-	}
-	return m, t, f, nil
+	r.Pin(r.facts.BootID) // twins share a host key: after a lost link it must be this machine, in this boot
+	return r, nil
 }

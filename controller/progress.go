@@ -22,6 +22,8 @@ type progress struct {
 	live  *terminal.Live // nil with json
 	tail  []string       // the last lines of output of the step
 	began time.Time
+	now   install.Event // the last of the step that runs
+	end   chan struct{}
 }
 
 // shownTail is how many lines of a failed step are repeated.
@@ -31,8 +33,26 @@ func newProgress(c *console, asJSON bool) *progress {
 	p := &progress{console: c, json: asJSON}
 	if !asJSON {
 		p.live = terminal.NewLive(c.err, c.noColor)
+		p.end = make(chan struct{})
+		go p.tick()
 	}
 	return p
+}
+
+// tick keeps the clock of a step going that says nothing.
+func (p *progress) tick() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.end:
+			return
+		case <-t.C:
+			p.mu.Lock()
+			p.draw()
+			p.mu.Unlock()
+		}
+	}
 }
 
 // stage tells of something that is no step of the plan.
@@ -61,19 +81,14 @@ func (p *progress) event(e install.Event) {
 	switch e.Kind {
 	case install.Started:
 		p.tail, p.began = nil, time.Now()
-		p.set(e, "")
 	case install.Output:
 		p.tail = append(p.tail, e.Line)
 		p.tail = p.tail[max(0, len(p.tail)-shownTail):]
 		if p.verbose {
 			p.live.Print("     | " + e.Line)
 		}
-		p.set(e, e.Line)
-	case install.Progress:
-		p.set(e, p.rate(e))
 	case install.Done:
 		p.live.Print(fmt.Sprintf("  ok %-16s %s", e.Name, seconds(e.Seconds)))
-		p.live.Set(nil)
 	case install.Failed:
 		p.live.Print(fmt.Sprintf("FAIL %-16s %s", e.Name, seconds(e.Seconds)))
 		if !p.verbose {
@@ -81,8 +96,9 @@ func (p *progress) event(e install.Event) {
 				p.live.Print("     | " + l)
 			}
 		}
-		p.live.Set(nil)
 	}
+	p.now = e
+	p.draw()
 }
 
 // rate tells bytes, share and the time that is left.
@@ -98,30 +114,47 @@ func (p *progress) rate(e install.Event) string {
 	return s
 }
 
-func (p *progress) set(e install.Event, doing string) {
-	p.live.Set([]string{fmt.Sprintf("  .. %-16s %-8s %s", e.Name, terminal.Duration(time.Since(p.began)), doing)})
+// draw shows the step that runs, if one does.
+func (p *progress) draw() {
+	doing := p.now.Line
+	switch p.now.Kind {
+	case install.Started, install.Output:
+	case install.Progress:
+		doing = p.rate(p.now)
+	default:
+		p.live.Set(nil)
+		return
+	}
+	p.live.Set([]string{fmt.Sprintf("  .. %-16s %-8s %s", p.now.Name, terminal.Duration(time.Since(p.began)), doing)})
 }
 
 // result ends the display. Errors for people are printed by Main.
 func (p *progress) result(proof *Proof, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.live != nil {
-		p.live.Close()
-	}
 	if !p.json {
+		close(p.end)
+		p.live.Close()
 		return
 	}
-	r := struct {
-		Kind  string `json:"kind"`
-		Code  int    `json:"code"`
-		Error string `json:"error,omitempty"`
-		Proof *Proof `json:"proof,omitempty"`
-	}{Kind: "result", Code: exitCode(err), Proof: proof}
+	p.line(newResult(proof, err))
+}
+
+// A result is the last line of --json, and of a journal.
+type result struct {
+	Time  time.Time `json:"time"`
+	Kind  string    `json:"kind"`
+	Code  int       `json:"code"`
+	Error string    `json:"error,omitempty"`
+	Proof *Proof    `json:"proof,omitempty"`
+}
+
+func newResult(proof *Proof, err error) result {
+	r := result{Time: time.Now(), Kind: "result", Code: exitCode(err), Proof: proof}
 	if err != nil {
 		r.Error = err.Error()
 	}
-	p.line(r)
+	return r
 }
 
 func seconds(s float64) string {

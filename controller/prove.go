@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/nixctl/nixctl/controller/login"
 	"github.com/nixctl/nixctl/controller/terminal"
 	"github.com/nixctl/nixctl/discovery"
 	"github.com/nixctl/nixctl/discovery/survey"
 	"github.com/nixctl/nixctl/discovery/verify"
 	"github.com/nixctl/nixctl/install"
+	"github.com/nixctl/nixctl/install/command"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -36,14 +39,14 @@ const (
 
 // prove waits until the machine is found again, by every source and at whatever
 // address, and runs what was installed.
-func (o *installOptions) prove(ctx context.Context, c *console, p *progress, plan *install.Plan, m survey.Machine, j *journal) (*Proof, error) {
+func (o *installOptions) prove(ctx context.Context, c *console, p *progress, plan *install.Plan, m *reached, j *journal) (*Proof, error) {
 	key, _, _, _, err := ssh.ParseAuthorizedKey(plan.Spec.HostPublic)
 	if err != nil {
 		return nil, fmt.Errorf("read the public key of %q: %w", plan.Host, err)
 	}
 	began := time.Now()
 	w := &witness{
-		plan: plan, opts: o, console: c,
+		plan: plan, opts: o, console: c, login: m.login,
 		identity: verify.Identity{Name: plan.Host, Key: key},
 		system:   strings.TrimSpace(string(j.kept[install.SystemFile])),
 	}
@@ -59,6 +62,8 @@ func (o *installOptions) prove(ctx context.Context, c *console, p *progress, pla
 	}
 	proof := &Proof{Host: plan.Host, Address: inst.Addr().Addr().String(), HostKey: ssh.FingerprintSHA256(inst.Key()),
 		BootID: boot, System: w.system, Seconds: time.Since(began).Seconds()}
+	j.Report(install.Event{Time: time.Now(), Kind: install.Proved, Step: len(plan.Steps) + 1, Name: "prove",
+		Line: fmt.Sprintf("%s runs %s at %s", plan.Host, proof.System, proof.Address), Seconds: proof.Seconds})
 	if err := o.welcome(c, p, proof, inst); err != nil {
 		c.note("nixctl: %v", err)
 	}
@@ -69,6 +74,7 @@ func (o *installOptions) prove(ctx context.Context, c *console, p *progress, pla
 type witness struct {
 	*console
 	plan     *install.Plan
+	login    *login.Login // as at the installer: nobody may be there to be asked again
 	opts     *installOptions
 	identity verify.Identity
 	system   string // the store path that must run
@@ -134,7 +140,7 @@ func (w *witness) search(ctx context.Context, old netip.AddrPort) []*verify.Inst
 func (w *witness) examine(ctx context.Context, inst *verify.Installer) (boot string, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	t, err := w.opts.connect(ctx, w.console, inst, w.plan.Host)
+	t, err := connect(ctx, inst, w.login)
 	if err != nil {
 		w.last = fmt.Errorf("%s answers with the host key of %q, but logging in to look at it went wrong: %w", inst.Addr(), w.plan.Host, err)
 		return "", false
@@ -159,8 +165,12 @@ func (w *witness) examine(ctx context.Context, inst *verify.Installer) (boot str
 func (o *installOptions) welcome(c *console, p *progress, proof *Proof, inst *verify.Installer) error {
 	file, err := remember(proof.Host, inst.Addr(), inst.Key())
 	proof.KnownAs = file
-	proof.LoginCmd = fmt.Sprintf("ssh -o UserKnownHostsFile=%s root@%s", file, proof.Address)
-	p.stage("proved: %s runs %s at %s, with its own host key, %s after the reboot", proof.Host, proof.System, proof.Address, seconds(proof.Seconds))
-	p.stage("log in: nixctl ssh %s\n    or: %s", proof.Host, proof.LoginCmd)
+	login := []string{"ssh", "-o", "UserKnownHostsFile=" + file}
+	if p := inst.Addr().Port(); p != 22 {
+		login = append(login, "-p", strconv.Itoa(int(p)))
+	}
+	proof.LoginCmd = command.New(append(login, "root@"+proof.Address)...).String()
+	p.stage("proved: %s runs %s at %s, with its own host key, %s after the reboot\nlog in: nixctl ssh %s\n    or: %s",
+		proof.Host, proof.System, proof.Address, seconds(proof.Seconds), proof.Host, proof.LoginCmd)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nixctl/nixctl/agent/facts"
@@ -18,7 +19,6 @@ import (
 type showOptions struct {
 	findOptions
 	loginOptions
-	On   string
 	JSON bool
 }
 
@@ -31,8 +31,7 @@ func showCommand(c *console) *cli.Command {
 		Description: `Finds and verifies the machine, logs in and lists its facts. Changes nothing.
 
 Exit codes: 0 done; 1 failed; 2 usage; 3 not found; 4 identity not proved; 130 interrupted.`,
-		Flags: append(append(o.findOptions.flags(), o.loginOptions.flags()...), o.trustFlag(),
-			&cli.StringFlag{Name: "on", Usage: "the machine with this `ADDR|MAC|serial:S`, if several have the name", Destination: &o.On},
+		Flags: append(slices.Concat(o.findOptions.flags(), o.oneFlags(), o.loginOptions.flags()),
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object", Destination: &o.JSON},
 		),
 		Action: func(ctx *cli.Context) error {
@@ -49,15 +48,15 @@ func show(ctx context.Context, c *console, o *showOptions, name string) error {
 	if _, ok := address(name); ok && o.On == "" {
 		o.On = name
 	}
-	m, t, f, err := reach(ctx, c, &o.findOptions, &o.loginOptions, name, o.On)
+	m, err := reach(ctx, c, &o.findOptions, &o.loginOptions, name)
 	if err != nil {
 		return err
 	}
-	defer t.Close()
+	defer m.Close()
 	if o.JSON {
-		return json.NewEncoder(c.out).Encode(f)
+		return json.NewEncoder(c.out).Encode(m.facts)
 	}
-	fmt.Fprint(c.out, describeMachine(m, f))
+	fmt.Fprint(c.out, describeMachine(m.Machine, m.facts))
 	return nil
 }
 

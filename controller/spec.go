@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/nixctl/nixctl/agent/facts"
 	"github.com/nixctl/nixctl/controller/keystore"
@@ -39,16 +40,25 @@ func (o *installOptions) spec(ctx context.Context, c *console, name string, f fa
 	if s.Host, s.System, err = o.system(ctx, c, name, s); err != nil {
 		return s, err
 	}
-	if s.HostKey, s.HostPublic, err = hostKey(c, s.Host, o.DryRun); err != nil {
-		return s, err
-	}
 	if s.Extra, err = o.extraFiles(); err != nil {
 		return s, err
 	}
-	if o.Encrypt && !o.DryRun {
-		s.Passphrase, err = o.passphrase(ctx, c)
+	return s, nil
+}
+
+// withSecrets returns the plan with what is asked of the user or made in the key
+// store once the answer is yes: nothing of it is for a machine that is refused.
+func (o *installOptions) withSecrets(ctx context.Context, c *console, s install.Spec) (*install.Plan, error) {
+	var err error
+	if o.Encrypt {
+		if s.Passphrase, err = o.passphrase(ctx, c); err != nil {
+			return nil, err
+		}
 	}
-	return s, err
+	if s.HostKey, s.HostPublic, err = hostKey(c, s.Host); err != nil {
+		return nil, err
+	}
+	return install.New(s)
 }
 
 // layout reads the flags that shape the disk.
@@ -245,17 +255,13 @@ func (o *installOptions) authorizedKeys(c *console) ([]string, error) {
 
 // hostKey returns the key pair of the installed host from the key store, where it is
 // made if it is not there.
-func hostKey(c *console, host string, dryRun bool) (private, public []byte, err error) {
+func hostKey(c *console, host string) (private, public []byte, err error) {
 	store, err := keystore.Open(c.keys)
 	if err != nil {
 		return nil, nil, err
 	}
 	h, err := store.Host(host)
 	if errors.Is(err, fs.ErrNotExist) {
-		if dryRun {
-			c.note("nixctl: a host key for %q will be made in the key store", host)
-			return nil, nil, nil
-		}
 		if h, err = store.New(host, false); err == nil {
 			c.note("nixctl: made a host key for %q in the key store", host)
 		}
@@ -294,8 +300,8 @@ func (o *installOptions) passphrase(ctx context.Context, c *console) ([]byte, er
 	switch {
 	case len(secret) == 0:
 		return nil, fmt.Errorf("%w: the passphrase is empty", errUsage)
-	case len(secret) > maxPassphrase || bytes.IndexByte(secret, '\n') >= 0:
-		return nil, fmt.Errorf("%w: the passphrase must be one line of at most %d bytes", errUsage, maxPassphrase)
+	case len(secret) > maxPassphrase || bytes.ContainsFunc(secret, unicode.IsControl):
+		return nil, fmt.Errorf("%w: the passphrase must be one line of at most %d bytes that can be typed", errUsage, maxPassphrase)
 	}
 	return secret, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 
 	"github.com/nixctl/nixctl/controller/keystore"
@@ -17,7 +18,6 @@ import (
 type sshOptions struct {
 	findOptions
 	loginOptions
-	On string
 }
 
 func sshCommand(c *console) *cli.Command {
@@ -30,8 +30,7 @@ func sshCommand(c *console) *cli.Command {
 question is asked and no other machine is logged in to.
 
 Exit codes: those of ssh; and 2 usage; 3 not found; 4 identity not proved.`,
-		Flags: append(append(o.findOptions.flags(), o.loginOptions.flags()...), o.trustFlag(),
-			&cli.StringFlag{Name: "on", Usage: "the machine with this `ADDR|MAC|serial:S`, if several have the name", Destination: &o.On}),
+		Flags: slices.Concat(o.findOptions.flags(), o.oneFlags(), o.loginOptions.flags()),
 		Action: func(ctx *cli.Context) error {
 			args, err := arguments(ctx, 1, -1)
 			if err != nil {
@@ -46,7 +45,7 @@ func runSSH(ctx context.Context, c *console, o *sshOptions, name string, command
 	if _, ok := address(name); ok && o.On == "" {
 		o.On = name
 	}
-	m, err := o.find(ctx, c, name, o.On)
+	m, err := o.find(ctx, c, name)
 	if err != nil {
 		return err
 	}

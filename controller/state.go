@@ -48,12 +48,13 @@ func runsDir(host string) (string, error) {
 
 // newJournal begins the record of a run and locks the host's runs: two installations
 // of one host at once are refused.
-func newJournal(host, run string, watch func(install.Event)) (*journal, error) {
+func newJournal(plan *install.Plan, watch func(install.Event)) (*journal, error) {
+	host := plan.Host
 	runs, err := runsDir(host)
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{dir: filepath.Join(runs, run), watch: watch, kept: make(map[string][]byte)}
+	j := &journal{dir: filepath.Join(runs, plan.ID), watch: watch, kept: make(map[string][]byte)}
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the run's folder: %w", err)
 	}
@@ -63,13 +64,13 @@ func newJournal(host, run string, watch func(install.Event)) (*journal, error) {
 	if err := syscall.Flock(int(j.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		j.lock.Close()
 		os.Remove(j.dir)
-		return nil, fmt.Errorf("%w: %q is being installed by another nixctl on this workstation\nwatch it with: nixctl logs %s --follow", errLocked, host, host)
+		return nil, fmt.Errorf("%w: %q is being installed by another nixctl on this workstation\nwatch it with: nixctl logs %s --follow", install.ErrLocked, host, host)
 	}
 	if j.events, err = os.OpenFile(filepath.Join(j.dir, "events.jsonl"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		j.lock.Close()
 		return nil, fmt.Errorf("begin the run's journal: %w", err)
 	}
-	return j, nil
+	return j, j.Keep("plan.txt", []byte(plan.String()))
 }
 
 // Report implements [install.Log].
@@ -104,11 +105,15 @@ func (j *journal) Keep(name string, content []byte) error {
 	return nil
 }
 
-// Close ends the record and lets other runs begin.
-func (j *journal) Close() error {
+// end writes the result, ends the record and lets other runs begin.
+func (j *journal) end(proof *Proof, err error) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return errors.Join(j.err, j.events.Sync(), j.events.Close(), j.lock.Close())
+	j.write(newResult(proof, err))
+	if err := errors.Join(j.err, j.events.Sync(), j.events.Close(), j.lock.Close()); err != nil {
+		return fmt.Errorf("the journal in %q is not complete: %w", j.dir, err)
+	}
+	return nil
 }
 
 // latestRun returns the folder of the newest run of host.

@@ -22,7 +22,7 @@ func check(s Spec) error {
 	if c := s.System.Closure; c != nil {
 		allowed.Root = c.Size() + rootSpared
 	}
-	return errors.Join(checkMachine(s), s.Layout.Check(s.Disk, allowed))
+	return errors.Join(checkMachine(s), s.Layout.Check(s.Disk, allowed), disk.CheckMounts(s.Machine.Disks, s.Disk))
 }
 
 func checkMachine(s Spec) error {

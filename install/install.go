@@ -124,22 +124,23 @@ func New(s Spec) (*Plan, error) {
 	if err := check(s); err != nil {
 		return nil, err
 	}
+	if err := target.CheckFiles(uploads(s)); err != nil {
+		return nil, fmt.Errorf("files to upload: %w", err)
+	}
 	pin := disk.NewPin(s.Disk)
 	p := &Plan{ID: s.Run, Host: s.Host, Disk: s.Disk, Pin: pin, Spec: s}
 	if s.Layout.Encrypt {
 		p.add("send passphrase", "kept in memory on the machine until the disk is formatted", Upload{[]target.File{
 			secret(p.passphrase(), s.Passphrase)}})
 	}
-	p.add("prepare disk", s.Disk.Path+": "+s.Layout.String(), Script{disk.Prepare(pin, s.Layout, p.passphrase())})
-	p.add("mount", "at "+Root, Script{disk.Mount(pin, s.Layout, p.passphrase())})
+	p.add(PrepareStep, s.Disk.Path+": "+s.Layout.String()+", mounted at "+Root, Script{disk.PrepareAndMount(pin, s.Layout, p.passphrase(), s.Wipe)})
 	p.add("detect hardware", "nixos-generate-config", Script{detect(len(s.System.Files) > 0)})
 	p.add("fetch hardware", "hardware-configuration.nix", Fetch{hardware, "hardware-configuration.nix"})
 	p.add("upload", uploadDetail(s), Upload{uploads(s)})
 	if s.System.Closure != nil {
 		p.add("send system", fmt.Sprintf("%d store paths", len(s.System.Closure.Paths)), Send{s.System.Closure})
 	}
-	p.add("install system", s.System.Title, Script{installScript(s.System.Command)})
-	p.add("check", "what was installed", Script{checkScript(s, p.systemFile())})
+	p.add("install system", s.System.Title+"; what it left is checked", Script{installScript(s.System.Command) + checkScript(s, p.systemFile())})
 	p.add("fetch system", "the path of the installed system", Fetch{p.systemFile(), SystemFile})
 	p.add("unmount", Root, Script{disk.Unmount(pin, s.Layout)})
 	if !s.NoReboot {
@@ -170,6 +171,10 @@ func (p *Plan) Notes() []string {
 	}
 	return notes
 }
+
+// PrepareStep is the name of the step that destroys what is on the disk. Before it
+// nothing is written to one.
+const PrepareStep = "prepare disk"
 
 // SystemFile is the name under which a [Fetch] keeps the store path of the system
 // that was installed.

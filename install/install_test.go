@@ -88,10 +88,10 @@ func TestSteps(t *testing.T) {
 		change func(*install.Spec)
 		want   string
 	}{
-		{"usual", func(*install.Spec) {}, "prepare disk, mount, detect hardware, fetch hardware, upload, install system, check, fetch system, unmount, reboot"},
-		{"encrypted", func(s *install.Spec) { s.Layout.Encrypt = true }, "send passphrase, prepare disk, mount, detect hardware, fetch hardware, upload, install system, check, fetch system, unmount, reboot"},
-		{"no reboot", func(s *install.Spec) { s.NoReboot = true }, "prepare disk, mount, detect hardware, fetch hardware, upload, install system, check, fetch system, unmount"},
-		{"ready system", func(s *install.Spec) { s.System.Closure = &install.Closure{} }, "prepare disk, mount, detect hardware, fetch hardware, upload, send system, install system, check, fetch system, unmount, reboot"},
+		{"usual", func(*install.Spec) {}, "prepare disk, detect hardware, fetch hardware, upload, install system, fetch system, unmount, reboot"},
+		{"encrypted", func(s *install.Spec) { s.Layout.Encrypt = true }, "send passphrase, prepare disk, detect hardware, fetch hardware, upload, install system, fetch system, unmount, reboot"},
+		{"no reboot", func(s *install.Spec) { s.NoReboot = true }, "prepare disk, detect hardware, fetch hardware, upload, install system, fetch system, unmount"},
+		{"ready system", func(s *install.Spec) { s.System.Closure = &install.Closure{} }, "prepare disk, detect hardware, fetch hardware, upload, send system, install system, fetch system, unmount, reboot"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -165,6 +165,7 @@ type recorder struct {
 	asked   []string
 	fail    string
 	missing string
+	leased  bool // by another run
 	got     bytes.Buffer
 }
 
@@ -188,6 +189,12 @@ func (r *recorder) Upload(_ context.Context, files []target.File, progress func(
 }
 
 func (r *recorder) Output(_ context.Context, c command.Command) ([]byte, error) {
+	if c.Argv[0] == "sh" { // the lease
+		if r.leased {
+			return nil, &target.ExitError{Name: "sh", Status: 75, Output: []byte("run other")}
+		}
+		return nil, nil
+	}
 	r.asked = append(r.asked, c.Argv[0])
 	return []byte(r.missing), nil
 }
@@ -222,18 +229,30 @@ func TestFailedStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, log := &recorder{fail: "/02-mount"}, &keeper{}
+	m, log := &recorder{fail: "/02-detect-hardware"}, &keeper{}
 	err = p.Run(t.Context(), m, log)
 	var step *install.StepError
 	if !errors.As(err, &step) || step.Step != 2 || !errors.Is(err, errBroken) {
 		t.Fatalf("error %v, want one of step 2", err)
 	}
-	want := []string{"started 1 prepare disk", "output 1 prepare disk", "done 1 prepare disk", "started 2 mount", "failed 2 mount"}
+	want := []string{"started 1 prepare disk", "output 1 prepare disk", "done 1 prepare disk", "started 2 detect hardware", "failed 2 detect hardware"}
 	if !slices.Equal(log.events, want) {
 		t.Errorf("events\n got %q\nwant %q", log.events, want)
 	}
-	if want := []string{"run 20260102_030405_abcdef/01-prepare-disk", "run 20260102_030405_abcdef/02-mount"}; !slices.Equal(m.asked, want) {
+	if want := []string{"run 20260102_030405_abcdef/01-prepare-disk", "run 20260102_030405_abcdef/02-detect-hardware"}; !slices.Equal(m.asked, want) {
 		t.Errorf("asked\n got %q\nwant %q", m.asked, want)
+	}
+}
+
+// TestLocked: nothing is done on a machine that another run has leased.
+func TestLocked(t *testing.T) {
+	p, err := install.New(spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &recorder{leased: true}
+	if err := p.Run(t.Context(), m, &keeper{}); !errors.Is(err, install.ErrLocked) || len(m.asked) > 0 {
+		t.Errorf("error %v after %q, want %v and nothing done", err, m.asked, install.ErrLocked)
 	}
 }
 
@@ -246,7 +265,7 @@ func TestSend(t *testing.T) {
 			return err
 		},
 	}}}}}
-	for missing, want := range map[string]string{"/nix/store/b\n": "/nix/store/b", "": ""} {
+	for missing, want := range map[string]string{"/nix/store/b\n": "/nix/store/b", "": "", "/nix/store/b\n/nix/store/private\n": "/nix/store/b"} {
 		m := &recorder{missing: missing}
 		if err := p.Run(t.Context(), m, &keeper{}); err != nil {
 			t.Fatal(err)

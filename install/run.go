@@ -24,6 +24,7 @@ const (
 	Progress Kind = "progress"
 	Done     Kind = "done"
 	Failed   Kind = "failed"
+	Proved   Kind = "proof" // the installed system came up; told by who looked for it
 )
 
 // An Event tells of the progress of a plan. As JSON it is one line of
@@ -44,6 +45,7 @@ type Event struct {
 type StepError struct {
 	Step int // counted from 1
 	Name string
+	Unit string // the systemd unit that runs it on the machine; empty if none does
 	Err  error
 }
 
@@ -64,8 +66,14 @@ type Log interface {
 const maxFetch = 1 << 20
 
 // Run carries out p on m and reports to log. It stops at the first step that fails,
-// with a [*StepError].
+// with a [*StepError]. While it runs no other run can work on the machine; if one does
+// already, the error wraps [ErrLocked].
 func (p *Plan) Run(ctx context.Context, m Machine, log Log) error {
+	ctx, release, err := p.lease(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer release()
 	for i, s := range p.Steps {
 		e := Event{Step: i + 1, Name: s.Name}
 		report := func(kind Kind, set func(*Event)) {
@@ -78,11 +86,14 @@ func (p *Plan) Run(ctx context.Context, m Machine, log Log) error {
 		}
 		start := time.Now()
 		report(Started, nil)
-		err := p.do(ctx, m, log, e, s.Action, report)
+		err := lostLease(p.do(ctx, m, log, e, s.Action, report))
+		if errors.Is(context.Cause(ctx), ErrLocked) {
+			err = context.Cause(ctx)
+		}
 		took := time.Since(start).Seconds()
 		if err != nil {
 			report(Failed, func(e *Event) { e.Seconds, e.Error = took, err.Error() })
-			return &StepError{Step: i + 1, Name: s.Name, Err: err}
+			return &StepError{Step: i + 1, Name: s.Name, Unit: p.unit(e, s.Action), Err: err}
 		}
 		report(Done, func(e *Event) { e.Seconds = took })
 	}
@@ -97,7 +108,7 @@ func (p *Plan) do(ctx context.Context, m Machine, log Log, e Event, a Action, re
 	progress := func(sent, total int64) { report(Progress, func(e *Event) { e.Sent, e.Total = sent, total }) }
 	switch a := a.(type) {
 	case Script:
-		return m.Run(ctx, target.Job{ID: p.job(e), Script: a.Text}, line)
+		return m.Run(ctx, target.Job{ID: p.job(e), Script: p.leased(a.Text)}, line)
 	case Upload:
 		return m.Upload(ctx, a.Files, progress)
 	case Send:
@@ -120,6 +131,14 @@ func (p *Plan) job(e Event) string {
 	return fmt.Sprintf("%s/%02d-%s", p.ID, e.Step, strings.ReplaceAll(e.Name, " ", "-"))
 }
 
+// unit names the unit of a step that runs as one.
+func (p *Plan) unit(e Event, a Action) string {
+	if _, ok := a.(Script); !ok {
+		return ""
+	}
+	return target.Job{ID: p.job(e)}.Unit()
+}
+
 // send asks which paths of c the new root lacks and sends those.
 func send(ctx context.Context, m Machine, c *Closure, line func(string), progress func(sent, total int64)) error {
 	ask := command.New(nix.MissingCommand(Root)...)
@@ -128,21 +147,28 @@ func send(ctx context.Context, m Machine, c *Closure, line func(string), progres
 	if err != nil {
 		return fmt.Errorf("ask which store paths are missing: %w", err)
 	}
-	missing := strings.Fields(string(out))
+	// What the machine answers only chooses among the paths of this closure.
+	var missing []string
+	var total int64
+	answer := strings.Fields(string(out))
+	for i, p := range c.Paths {
+		if slices.Contains(answer, p) {
+			missing, total = append(missing, p), total+c.Sizes[i]
+		}
+	}
 	if len(missing) == 0 {
 		return nil
 	}
-	var total int64
-	for i, p := range c.Paths {
-		if slices.Contains(missing, p) {
-			total += c.Sizes[i]
-		}
-	}
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(c.Export(ctx, missing, w)) }()
+	exported := make(chan error, 1)
+	go func() {
+		err := c.Export(ctx, missing, w)
+		w.CloseWithError(err)
+		exported <- err
+	}()
 	err = m.Pipe(ctx, command.New(nix.ImportCommand(Root)...), &counter{Reader: r, total: total, report: progress}, line)
 	r.CloseWithError(errors.New("the machine stopped reading"))
-	if err != nil {
+	if err = errors.Join(err, <-exported); err != nil {
 		return fmt.Errorf("send %d store paths: %w", len(missing), err)
 	}
 	return nil

@@ -26,17 +26,16 @@ func detect(own bool) string {
 }
 
 func installScript(argv []string) string {
-	return "set -eu\n" + environment + "exec " + command.New(argv...).String() + "\n"
+	return "set -eu\n" + environment + command.New(argv...).String() + "\n"
 }
 
-// checkScript looks at what nixos-install left, while the installer still runs: a
+// checkScript is run after installScript. It looks at what nixos-install left, while the installer still runs: a
 // machine that would not boot is better found here. It leaves the path of the
 // installed system in file.
 func checkScript(s Spec, file string) string {
 	profile := Root + "/nix/var/nix/profiles/system"
 	b := &strings.Builder{}
-	b.WriteString(`set -eu
-fail() { echo "check: $1" >&2; exit 1; }
+	b.WriteString(`fail() { echo "check: $1" >&2; exit 1; }
 link=$(readlink ` + profile + `) || fail "no system profile was made"
 case $link in /*) system=$link ;; *) system=$(readlink "` + Root + `/nix/var/nix/profiles/$link") ;; esac
 for f in init kernel initrd; do

@@ -220,18 +220,29 @@ func benchHost(ctx context.Context, host string) (err error) {
 	if err := g.WaitSSH(ctx); err != nil {
 		return err
 	}
-	flake, err := l.CopyFlake()
+	what, err := systemFlags(ctx, l, host)
 	if err != nil {
 		return err
 	}
 	var stdout bytes.Buffer
-	cmd := l.Nixctl(ctx, "install", host, "--json", "--yes", "--disk", "only", "--flake", flake)
+	cmd := l.Nixctl(ctx, append([]string{"install", host, "--json", "--yes", "--disk", "only"}, what...)...)
 	cmd.Stdout, cmd.Stderr = &stdout, os.Stderr
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("install %s: %w\n%s", host, err, stdout.String())
 	}
 	return printInstall(host, stdout.String(), time.Since(start), cmd.ProcessState.SystemTime()+cmd.ProcessState.UserTime())
+}
+
+// systemFlags installs the small system as a flake, and the larger one as a ready store
+// path, as it was measured with nixos-anywhere.
+func systemFlags(ctx context.Context, l *lab.Lab, host string) ([]string, error) {
+	flake, err := l.CopyFlake()
+	if err != nil || host == "tiny" {
+		return []string{"--flake", flake}, err
+	}
+	system, err := l.BuildSystem(ctx, flake, host)
+	return []string{"--system", system}, err
 }
 
 // printInstall prints how long each step took, up to the reboot and after it.

@@ -67,7 +67,12 @@ func labUp(ctx context.Context) error {
 	}
 	cmd := exec.Command(exe, "lab", "serve")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Stderr = os.Stderr
+	problems, err := os.CreateTemp("", "nixctl-lab-*.log")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(problems.Name()) // what is told before the lab is up is told here
+	cmd.Stderr = problems
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -84,7 +89,9 @@ func labUp(ctx context.Context) error {
 		}
 		fmt.Println(lines.Text())
 	}
-	return fmt.Errorf("the lab did not come up: %w", cmd.Wait())
+	err = cmd.Wait()
+	text, _ := os.ReadFile(problems.Name())
+	return fmt.Errorf("the lab did not come up: %w\n%s", err, text)
 }
 
 const labIsUp = "up"

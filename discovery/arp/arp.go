@@ -85,7 +85,9 @@ func (s *Source) String() string {
 // candidates.
 //
 // A network that is too large makes an error that wraps [ErrTooLarge]; what is
-// not too large is swept all the same, unless it was named in Prefixes.
+// not too large is swept all the same, unless it was named in Prefixes. If the
+// deadline of ctx comes before a single sweep has asked every IPv4 address once,
+// the error is an [*UnaskedError].
 func (s *Source) Find(ctx context.Context, found func(discovery.Candidate)) error {
 	if s.Interface == nil {
 		return errors.New("no interface to sweep")

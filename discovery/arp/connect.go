@@ -28,16 +28,19 @@ const (
 func (s *Source) connect(ctx context.Context, report func(netip.Addr, string)) error {
 	todo, err := s.connectTargets()
 	var t tally
-	times := 1
+	times, unasked := 1, len(todo)
 	for try := 1; len(todo) > 0 && ctx.Err() == nil && try <= min(mostSweeps, t.tries()); try++ {
-		n := len(todo)
-		todo = s.dialAll(ctx, todo, times, report)
-		for range n - len(todo) {
+		var tried int
+		todo, tried = s.dialAll(ctx, todo, times, report)
+		for range tried - len(todo) {
 			t.add(try)
+		}
+		if try == 1 {
+			unasked -= tried
 		}
 		times = redials
 	}
-	return err
+	return errors.Join(err, s.unasked(ctx, unasked))
 }
 
 // connectTargets lists the addresses to try.
@@ -68,18 +71,19 @@ func (s *Source) covers(a netip.Addr) bool {
 		slices.ContainsFunc(s.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) }))
 }
 
-// dialAll tries each address, reports those that can be connected to, and
-// returns those that did not answer at all.
-func (s *Source) dialAll(ctx context.Context, todo []netip.Addr, times int, report func(netip.Addr, string)) []netip.Addr {
+// dialAll tries each address, unless ctx ends before, and reports those that can
+// be connected to. It returns those that did not answer at all, and how many it
+// tried.
+func (s *Source) dialAll(ctx context.Context, todo []netip.Addr, times int, report func(netip.Addr, string)) (silent []netip.Addr, tried int) {
 	var (
-		wg     sync.WaitGroup
-		mu     sync.Mutex
-		silent []netip.Addr
+		wg sync.WaitGroup
+		mu sync.Mutex
 	)
 	for part := range slices.Chunk(todo, chunk) {
 		if &part[0] != &todo[0] && !sleep(ctx, chunkGap) {
 			break
 		}
+		tried += len(part)
 		for _, a := range part {
 			wg.Go(func() {
 				switch err := dial(ctx, netip.AddrPortFrom(a, s.port()), times); {
@@ -96,7 +100,7 @@ func (s *Source) dialAll(ctx context.Context, todo []netip.Addr, times int, repo
 		}
 	}
 	wg.Wait()
-	return silent
+	return silent, tried
 }
 
 // dial reports by a nil error that addr takes connections. It tries some times,

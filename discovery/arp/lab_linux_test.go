@@ -27,9 +27,12 @@ import (
 
 // An errand is what the binary is to do inside.
 type errand struct {
-	Do       string // "find", "interfaces" or "noise"
+	Do       string // "find", "duration", "interfaces" or "noise"
 	Prefixes []netip.Prefix
+	Rate     int
 	Every    time.Duration
+	Linger   time.Duration
+	Timeout  time.Duration // if not 0
 	UID      int
 }
 
@@ -40,6 +43,8 @@ type line struct {
 	Hint                     bool   // whether that was an ErrNoRawSocket
 	Error                    string
 	TooLarge                 bool
+	Unasked                  int
+	Takes                    time.Duration // as Source.Duration tells
 	Done                     bool
 }
 
@@ -62,6 +67,8 @@ func TestMain(m *testing.M) {
 	switch e.Do {
 	case "find":
 		e.find(out)
+	case "duration":
+		out.Encode(line{Takes: e.source().Duration()})
 	case "interfaces":
 		list, err := arp.Interfaces()
 		for _, i := range list {
@@ -118,23 +125,34 @@ func noise(out *json.Encoder) {
 	}
 }
 
-func (e errand) find(out *json.Encoder) {
+func (e errand) source() *arp.Source {
 	iface, err := net.InterfaceByName("eth0")
 	if err != nil {
 		panic(err)
 	}
+	return &arp.Source{Interface: iface, Prefixes: e.Prefixes, Rate: e.Rate, Every: e.Every, Linger: e.Linger}
+}
+
+func (e errand) find(out *json.Encoder) {
 	ctx, cancel := context.WithCancel(context.Background())
+	if e.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, e.Timeout)
+	}
 	go func() { // until the test closes our stdin
 		bufio.NewReader(os.Stdin).ReadByte()
 		cancel()
 	}()
-	s := &arp.Source{Interface: iface, Prefixes: e.Prefixes, Every: e.Every, Fallback: func(err error) {
+	s := e.source()
+	s.Fallback = func(err error) {
 		out.Encode(line{Fallback: err.Error(), Hint: errors.Is(err, arp.ErrNoRawSocket)})
-	}}
-	err = s.Find(ctx, func(c discovery.Candidate) {
+	}
+	err := s.Find(ctx, func(c discovery.Candidate) {
 		out.Encode(line{Addr: c.Addr.String(), MAC: c.MAC, Source: c.Source, Route: string(c.Route)})
 	})
 	end := line{Done: true, TooLarge: errors.Is(err, arp.ErrTooLarge)}
+	if unasked := (*arp.UnaskedError)(nil); errors.As(err, &unasked) {
+		end.Unasked, end.Takes = unasked.N, unasked.Needs
+	}
 	if err != nil {
 		end.Error = err.Error()
 	}

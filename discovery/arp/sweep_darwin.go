@@ -15,6 +15,9 @@ func (s *Source) sweep(context.Context, func(netip.Addr, string)) error {
 	return fmt.Errorf("%w: not on macOS", ErrNoRawSocket)
 }
 
+// raw reports whether a sweep will have raw sockets.
+func (s *Source) raw() bool { return false }
+
 // neighbors returns the kernel's neighbour table as arp -an and ndp -an print
 // it, for one interface or, if ifindex is 0, for all. Zones are left out.
 func neighbors(ifindex int) map[netip.Addr]string {

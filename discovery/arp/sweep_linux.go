@@ -12,11 +12,6 @@ import (
 )
 
 const (
-	wiredRate = 10_000 // ARP requests a second
-	wifiRate  = 1_000
-	wiredGap  = 50 * time.Millisecond // from one round to the next
-	wifiGap   = 150 * time.Millisecond
-
 	busyTick = 5 * time.Millisecond
 	idleTick = 50 * time.Millisecond
 	maxMACs  = 4 // that are believed to have one address
@@ -123,14 +118,19 @@ type sweep struct {
 	last    time.Time // when the last request was sent
 }
 
+// raw reports whether a sweep will have raw sockets.
+func (s *Source) raw() bool {
+	if len(s.Interface.HardwareAddr) != len(hwaddr{}) {
+		return false
+	}
+	f, err := packetSocket(s.Interface.Index, 0, nil)
+	go f.Close() // a nil file only returns an error
+	return err == nil
+}
+
 func newSweep(s *Source, k *sockets, mac hwaddr, report func(netip.Addr, string)) *sweep {
-	w := &sweep{source: s, report: report, mac: mac, rate: wiredRate, gap: wiredGap}
-	if _, err := os.Stat("/sys/class/net/" + s.Interface.Name + "/phy80211"); err == nil {
-		w.rate, w.gap = wifiRate, wifiGap
-	}
-	if s.Rate > 0 {
-		w.rate = s.Rate
-	}
+	w := &sweep{source: s, report: report, mac: mac}
+	w.rate, w.gap = s.pace()
 	w.tx = &transmitter{socket: k.tx, ring: newRing()}
 	w.prober = &prober{tx: w.tx, mac: mac, from: k.port, to: s.port()}
 	return w
@@ -149,7 +149,7 @@ func (w *sweep) run(ctx context.Context, neighbors <-chan neighbor, verdicts <-c
 		}
 		select {
 		case <-ctx.Done():
-			return w.refused
+			return errors.Join(w.refused, w.source.unasked(ctx, w.unasked()))
 		case n := <-neighbors:
 			err = w.hear(n, time.Now())
 		case v := <-verdicts:
@@ -163,6 +163,14 @@ func (w *sweep) run(ctx context.Context, neighbors <-chan neighbor, verdicts <-c
 		}
 	}
 	return errors.Join(w.refused, err)
+}
+
+// unasked is how many addresses were never asked.
+func (w *sweep) unasked() int {
+	if w.round > 1 {
+		return 0
+	}
+	return len(w.targets) - w.next
 }
 
 func tick(busy bool) time.Duration {

@@ -156,6 +156,87 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestUnasked wants to be told how much of a network a short time left out, and
+// how long a whole sweep takes.
+func TestUnasked(t *testing.T) {
+	const nobody = 65534
+	l := newLab(t, 22) // 1,021 addresses beside our own
+	for _, tt := range []struct {
+		name        string
+		e           errand
+		least, most int // unasked; one not asked for at least is none
+	}{
+		{"raw", errand{Rate: 1, Timeout: 300 * time.Millisecond}, 500, 1021 - 64},
+		{"unprivileged", errand{UID: nobody, Timeout: 500 * time.Millisecond}, 1021 - 400, 1021 - 400},
+		{"a watch", errand{Rate: 1, Every: time.Hour, Timeout: 300 * time.Millisecond}, 0, 0},
+		{"enough time", errand{Timeout: time.Minute}, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, others := l.find(t, tt.e)
+			tt.e.Do = "duration"
+			want, _ := l.start(t, "ws", tt.e).next(t)
+			end := others[len(others)-1]
+			if end.Unasked < tt.least || end.Unasked > tt.most {
+				t.Errorf("%d addresses were not asked, want %d to %d", end.Unasked, tt.least, tt.most)
+			}
+			if end.Unasked > 0 && (end.Takes != want.Takes || !strings.Contains(end.Error, fmt.Sprintf("\ngive --timeout %v", want.Takes))) {
+				t.Errorf("Find said %+v, want a hint to %v", end, want.Takes)
+			}
+			if end.Unasked == 0 && end.Error != "" {
+				t.Errorf("Find said %q", end.Error)
+			}
+		})
+	}
+}
+
+// TestDuration depends on the networks, the rate and the privilege.
+func TestDuration(t *testing.T) {
+	const nobody = 65534
+	l := newLab(t, 16)
+	all := []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}
+	part := []netip.Prefix{netip.MustParsePrefix("10.77.0.0/22")}
+	for _, tt := range []struct {
+		name string
+		e    errand
+		want time.Duration
+	}{
+		{"too large to be swept", errand{}, 3 * time.Second}, // the echo alone
+		{"all", errand{Prefixes: all}, 21 * time.Second},
+		{"all, slowly", errand{Prefixes: all, Rate: 1000}, 198 * time.Second},
+		{"part", errand{Prefixes: part}, 3 * time.Second},
+		{"part, unprivileged", errand{Prefixes: part, UID: nobody}, 13 * time.Second},
+	} {
+		tt.e.Do = "duration"
+		if got, _ := l.start(t, "ws", tt.e).next(t); got.Takes != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got.Takes, tt.want)
+		}
+	}
+}
+
+// TestLingerHoldsNothingBack wants all that is there while a sweep still waits
+// for late answers, which it does for an hour.
+func TestLingerHoldsNothingBack(t *testing.T) {
+	for _, uid := range []int{0, 65534} {
+		t.Run(fmt.Sprint("uid ", uid), func(t *testing.T) {
+			l := newLab(t, 24)
+			l.mayPing(t, "ws", "0 2147483647")
+			r := l.start(t, "ws", errand{Do: "find", Linger: time.Hour, UID: uid})
+			found := make(map[string][]string)
+			for len(found) < len(all()) {
+				n, ok := r.next(t)
+				if !ok || n.Done {
+					t.Fatalf("ended with %v: %+v", found, n)
+				}
+				if n.Addr != "" {
+					found[n.Addr] = append(found[n.Addr], n.MAC)
+				}
+			}
+			check(t, found, all())
+			r.stop()
+		})
+	}
+}
+
 // TestLinkLocal is a cable between two machines and nobody who gives out
 // addresses; once with the right to ask for an echo, once as root without it.
 func TestLinkLocal(t *testing.T) {

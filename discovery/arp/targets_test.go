@@ -110,7 +110,7 @@ func TestCapabilityHint(t *testing.T) {
 
 func TestNoInterface(t *testing.T) {
 	s := new(Source)
-	if err := s.Find(t.Context(), nil); err == nil || s.String() != "arp" {
+	if err := s.Find(t.Context(), nil); err == nil || s.String() != "arp" || s.Duration() != 0 {
 		t.Errorf("a %s without an interface was taken", s)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Service is the DNS-SD service type that installers announce (RFC 6763 section 7).
@@ -53,17 +54,28 @@ func (c *Claim) fields() []struct {
 }
 
 // TXT encodes c as DNS TXT strings, in a fixed order and without empty fields.
-// A value that does not fit its record is cut.
+// A value that does not fit its record is cut between two characters.
 func (c Claim) TXT() []string {
 	var txt []string
 	for _, f := range c.fields() {
 		if *f.value == "" {
 			continue
 		}
-		s := f.key + "=" + *f.value
-		txt = append(txt, s[:min(len(s), maxRecord)])
+		txt = append(txt, cut(f.key+"="+*f.value))
 	}
 	return txt
+}
+
+// cut shortens s to what fits a record.
+func cut(s string) string {
+	if len(s) <= maxRecord {
+		return s
+	}
+	n := maxRecord
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }
 
 // Parse decodes TXT strings written by [Claim.TXT]. Unknown keys are ignored, so

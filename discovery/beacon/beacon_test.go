@@ -31,6 +31,8 @@ func TestTXT(t *testing.T) {
 			"fw=uefi", "mac=52:54:00:12:34:56", "id=0123456789abcdef", "serial=ABC 123",
 		}},
 		{"too long", beacon.Claim{Name: strings.Repeat("n", 300)}, []string{"name=" + strings.Repeat("n", 250)}},
+		{"too long, cut within a character", beacon.Claim{Name: strings.Repeat("n", 248) + "€€"}, []string{"name=" + strings.Repeat("n", 248)}},
+		{"too long, cut after a character", beacon.Claim{Name: strings.Repeat("n", 247) + "€€"}, []string{"name=" + strings.Repeat("n", 247) + "€"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -38,6 +40,19 @@ func TestTXT(t *testing.T) {
 				t.Errorf("TXT() = %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// What TXT cuts is read back all the same.
+func TestCutIsRead(t *testing.T) {
+	for _, c := range []string{"n", "ü", "€", "\U0001F600"} {
+		for pad := range 4 {
+			long := beacon.Claim{Fingerprint: fingerprint, Name: strings.Repeat("n", pad) + strings.Repeat(c, 300)}
+			got, err := beacon.Parse(long.TXT())
+			if err != nil || got.Name == "" || !strings.HasPrefix(long.Name, got.Name) || got.Fingerprint != fingerprint {
+				t.Errorf("%d and %q: Parse(TXT) = %+v, %v", pad, c, got, err)
+			}
+		}
 	}
 }
 

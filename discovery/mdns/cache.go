@@ -29,12 +29,17 @@ const (
 // bit: a machine may tell its addresses in several packets (RFC 6762 section 10.2).
 const flushed = time.Second
 
+// again is how long after a report an address that is heard again is reported
+// again. One question brings several answers; the next one comes after [pause].
+const again = pause / 2
+
 // flushBit is the cache-flush bit in a record's class.
 const flushBit = 1 << 15
 
 // A cache puts records together. Names in it are canonical.
 type cache struct {
-	zone      string // of link-local addresses
+	zone      string                // of link-local addresses
+	near      func(netip.Addr) bool // tells the addresses that may be on the link
 	instances map[string]*instance
 	hosts     map[string]map[netip.Addr]lease // of those that instances are on
 	lost      map[string]time.Time            // when an instance, or a host's address, said goodbye
@@ -48,16 +53,24 @@ type instance struct {
 	claim    beacon.Claim // zero as long as there is none that is well-formed
 	expires  time.Time
 	gone     bool
-	reported map[netip.AddrPort]discovery.Candidate
+	reported map[netip.AddrPort]sighting
+}
+
+// A sighting is a candidate and when its address was heard.
+type sighting struct {
+	discovery.Candidate
+	heard time.Time
 }
 
 // A lease says how long an address is good for.
 type lease struct{ heard, expires time.Time }
 
-// newCache returns a cache for the link with the given zone.
-func newCache(zone string) *cache {
+// newCache returns a cache for the link with the given zone. It takes in only the
+// addresses that near accepts.
+func newCache(zone string, near func(netip.Addr) bool) *cache {
 	return &cache{
 		zone:      zone,
+		near:      near,
 		instances: make(map[string]*instance),
 		hosts:     make(map[string]map[netip.Addr]lease),
 		lost:      make(map[string]time.Time),
@@ -127,7 +140,7 @@ func (c *cache) instance(name string, asked time.Time) *instance {
 	}
 	i, ok := c.instances[name]
 	if !ok && len(c.instances) < maxInstances {
-		i = &instance{reported: make(map[netip.AddrPort]discovery.Candidate)}
+		i = &instance{reported: make(map[netip.AddrPort]sighting)}
 		c.instances[name] = i
 	}
 	if i != nil {
@@ -192,7 +205,7 @@ func (c *cache) hearAddress(rr dns.RR, asked, now time.Time) string {
 		c.lose(key, now)
 		return name
 	}
-	if _, known := addresses[a]; c.lost[key].After(asked) || !known && len(addresses) >= maxAddresses {
+	if _, known := addresses[a]; c.lost[key].After(asked) || !known && (len(addresses) >= maxAddresses || !c.near(a)) {
 		return name
 	}
 	addresses[a] = lease{heard: now, expires: now.Add(life(rr.Header().Ttl))}
@@ -237,47 +250,48 @@ func (c *cache) settle(touched map[string]bool) []discovery.Candidate {
 	return out
 }
 
-// report returns what is new of i, and what is gone.
+// report returns what is new of i, what was heard again, and what is gone.
 func (c *cache) report(i *instance) []discovery.Candidate {
 	var out []discovery.Candidate
 	now := c.candidates(i)
-	for _, cand := range now {
-		old, known := i.reported[cand.Addr]
+	for _, s := range now {
+		old, known := i.reported[s.Addr]
 		if !known {
-			c.shared[cand.Addr]++
+			c.shared[s.Addr]++
 		}
-		if old != cand {
-			out = append(out, cand)
+		if old.Candidate != s.Candidate || s.heard.Sub(old.heard) >= again {
+			out = append(out, s.Candidate)
+			i.reported[s.Addr] = s
 		}
-		i.reported[cand.Addr] = cand
 	}
-	for addr, cand := range i.reported {
-		if slices.ContainsFunc(now, func(c discovery.Candidate) bool { return c.Addr == addr }) {
+	for addr, s := range i.reported {
+		if slices.ContainsFunc(now, func(s sighting) bool { return s.Addr == addr }) {
 			continue
 		}
 		delete(i.reported, addr)
 		if c.shared[addr]--; c.shared[addr] == 0 {
 			delete(c.shared, addr)
-			cand.Gone = true
-			out = append(out, cand)
+			s.Gone = true
+			out = append(out, s.Candidate)
 		}
 	}
 	return out
 }
 
 // candidates are the addresses at which i may be reached.
-func (c *cache) candidates(i *instance) []discovery.Candidate {
+func (c *cache) candidates(i *instance) []sighting {
 	if i.gone || i.port == 0 || i.claim == (beacon.Claim{}) {
 		return nil
 	}
-	var out []discovery.Candidate
+	var out []sighting
 	for _, a := range slices.SortedFunc(maps.Keys(c.hosts[i.host]), netip.Addr.Compare) {
+		heard := c.hosts[i.host][a].heard
 		if a.Is6() && a.IsLinkLocalUnicast() {
 			a = a.WithZone(c.zone)
 		}
-		out = append(out, discovery.Candidate{
+		out = append(out, sighting{discovery.Candidate{
 			Addr: netip.AddrPortFrom(a, i.port), Route: discovery.LAN, Claim: i.claim, Source: "mdns",
-		})
+		}, heard})
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package mdns
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,11 @@ func told(cs []discovery.Candidate) []string {
 	return out
 }
 
+// local is the link of the tests.
+func local(a netip.Addr) bool {
+	return a.IsLinkLocalUnicast() || netip.MustParsePrefix("10.0.0.0/15").Contains(a) || netip.MustParsePrefix("fd00::/64").Contains(a)
+}
+
 // A heard message comes at a time and answers a question of a time, both in
 // seconds; with none of its own, it expires what is old.
 type heard struct {
@@ -92,6 +98,21 @@ func TestCache(t *testing.T) {
 		{"addresses nobody can have", []heard{
 			{0, 0, append(web[:3:3], "web.local. 120 IN A 127.0.0.1", "web.local. 120 IN A 224.0.0.1", "web.local. 120 IN A 0.0.0.0",
 				"web.local. 120 IN A 255.255.255.255", "web.local. 120 IN AAAA ::1", "web.local. 120 IN AAAA ff02::1"), nil},
+		}},
+		{"addresses of other networks", []heard{
+			{0, 0, append(web[:4:4], "web.local. 120 IN A 192.0.2.1", "web.local. 120 IN A 10.2.0.1", "web.local. 120 IN AAAA 2001:db8::1",
+				"web.local. 120 IN AAAA ::ffff:192.0.2.1", "web.local. 120 IN A 169.254.1.1"), []string{"+10.0.0.2:22 web", "+169.254.1.1:22 web"}},
+		}},
+		{"heard again", []heard{
+			{0, 0, web, []string{"+10.0.0.2:22 web"}}, {9, 9, web, nil}, {10, 10, web, []string{"+10.0.0.2:22 web"}},
+			{19, 19, web, nil}, {0, 25, nil, nil}, {25, 25, web[:3], nil}, {26, 26, web[3:], []string{"+10.0.0.2:22 web"}},
+		}},
+		{"one of two addresses heard again", []heard{
+			{0, 0, append(web[:4:4], "web.local. 120 IN A 10.0.0.3"), []string{"+10.0.0.2:22 web", "+10.0.0.3:22 web"}},
+			{20, 20, []string{"web.local. 120 IN A 10.0.0.3"}, []string{"+10.0.0.3:22 web"}},
+		}},
+		{"not heard again after a goodbye", []heard{
+			{0, 0, web, []string{"+10.0.0.2:22 web"}}, {20, 20, []string{goodbye("web")}, []string{"-10.0.0.2:22 web"}}, {19, 21, web, nil}, {0, 22, nil, nil},
 		}},
 		{"other services", []heard{{0, 0, []string{
 			"_http._tcp.local. 120 IN PTR x._http._tcp.local.", "x._http._tcp.local. 120 IN SRV 0 0 80 x.local.", "x.local. 120 IN A 10.0.0.9",
@@ -132,7 +153,7 @@ func TestCache(t *testing.T) {
 	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := newCache("eth0")
+			c := newCache("eth0", local)
 			for i, h := range tt.heard {
 				var got []string
 				if h.records == nil {
@@ -145,6 +166,27 @@ func TestCache(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What near says of addresses is what the kernel says of the interface.
+func TestNear(t *testing.T) {
+	lo, err := net.InterfaceByIndex(1)
+	if err != nil || lo.Flags&net.FlagLoopback == 0 {
+		t.Skip("needs a loopback interface with index 1")
+	}
+	l := &link{ifi: lo}
+	for a, want := range map[string]bool{
+		"127.0.0.1": true, "127.9.9.9": true, "::ffff:127.0.0.2": true, "169.254.3.4": true, "fe80::1": true, "fe80::1%lo": true,
+		"8.8.8.8": false, "10.0.0.1": false, "2001:db8::1": false, "0.0.0.0": false,
+	} {
+		if got := l.near(netip.MustParseAddr(a)); got != want {
+			t.Errorf("near(%s) = %t, want %t", a, got, want)
+		}
+	}
+	gone := &link{ifi: &net.Interface{Index: 1 << 30, Name: "nx-none"}}
+	if gone.near(netip.MustParseAddr("127.0.0.1")) {
+		t.Error("an interface that is gone has neighbours")
 	}
 }
 
@@ -162,7 +204,7 @@ func TestQuestions(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := newCache("eth0")
+			c := newCache("eth0", local)
 			c.hear(rrs(t, tt.records...), time.Now(), time.Now())
 			var got []string
 			for _, q := range c.questions() {
@@ -177,7 +219,7 @@ func TestQuestions(t *testing.T) {
 
 // A flood of strangers fills the cache up to its bounds and not beyond.
 func TestBounds(t *testing.T) {
-	c := newCache("eth0")
+	c := newCache("eth0", local)
 	many := service("h0", "10.0.0.1")
 	for a := range 2 * maxAddresses {
 		many = append(many, fmt.Sprintf("h0.local. 120 IN A 10.1.0.%d", a))
@@ -226,7 +268,7 @@ func TestEntryRecords(t *testing.T) {
 				Name: "web._nixctl._tcp.local.", Host: "web.local.", Port: 22, InfoFields: []string{key, "name=web"},
 				AddrV4: net.IPv4(10, 0, 0, 2), AddrV6IPAddr: &net.IPAddr{IP: net.ParseIP(tt.v6), Zone: tt.zone},
 			}
-			got := told(newCache("eth0").hear(entryRecords(e, "eth0"), time.Now(), time.Now()))
+			got := told(newCache("eth0", local).hear(entryRecords(e, "eth0"), time.Now(), time.Now()))
 			if fmt.Sprint(got) != tt.want {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
@@ -286,7 +328,7 @@ func FuzzHear(f *testing.F) {
 	}
 	start := time.Now()
 	f.Fuzz(func(t *testing.T, one, two []byte) {
-		c := newCache("eth0")
+		c := newCache("eth0", local)
 		var all []discovery.Candidate
 		for i, packet := range [][]byte{one, two} {
 			if m, err := parse(packet); err == nil {

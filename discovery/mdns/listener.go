@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"syscall"
 	"time"
 
@@ -28,6 +27,7 @@ const retry = 100 * time.Millisecond
 type listener struct {
 	net.PacketConn
 	ifi   *net.Interface
+	link  link
 	read  func(b []byte) (arrival, error)
 	write func(b []byte) error
 }
@@ -60,7 +60,7 @@ func listen4(ctx context.Context, ifi *net.Interface) (*listener, error) {
 		return arrival{n, cm.IfIndex, from, cm.Dst}, err
 	}
 	write := func(b []byte) error { _, err := p.WriteTo(b, nil, group4); return err }
-	return &listener{conn, ifi, read, write}, nil
+	return &listener{conn, ifi, link{ifi: ifi}, read, write}, nil
 }
 
 func listen6(ctx context.Context, ifi *net.Interface) (*listener, error) {
@@ -83,7 +83,7 @@ func listen6(ctx context.Context, ifi *net.Interface) (*listener, error) {
 		return arrival{n, cm.IfIndex, from, cm.Dst}, err
 	}
 	write := func(b []byte) error { _, err := p.WriteTo(b, nil, group6); return err }
-	return &listener{conn, ifi, read, write}, nil
+	return &listener{conn, ifi, link{ifi: ifi}, read, write}, nil
 }
 
 // listenPort opens the port beside others such as avahi or mDNSResponder.
@@ -139,23 +139,7 @@ func (l *listener) local(a arrival) bool {
 // near reports whether from is an address on the link.
 func (l *listener) near(from net.Addr) bool {
 	udp, ok := from.(*net.UDPAddr)
-	if !ok {
-		return false
-	}
-	ip := udp.AddrPort().Addr().Unmap().WithZone("")
-	if ip.IsLinkLocalUnicast() {
-		return true
-	}
-	addrs, err := l.ifi.Addrs()
-	if err != nil {
-		return false
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Masked().Contains(ip) {
-			return true
-		}
-	}
-	return false
+	return ok && l.link.near(udp.AddrPort().Addr())
 }
 
 // ask sends questions to everybody.

@@ -3,7 +3,8 @@
 // hashicorp/mdns asks, and a listener of our own hears what is told to
 // everybody: announcements, goodbyes, and the answers on a link without a default
 // route, where the library has no IPv4. Both end in one [cache] that believes
-// nothing and bounds everything. What comes out is where an installer may be.
+// nothing and bounds everything. What comes out is where on the link an installer
+// may be: addresses of other networks are left out.
 package mdns
 
 import (
@@ -43,7 +44,7 @@ func (s *Source) Find(ctx context.Context, found func(discovery.Candidate)) erro
 	defer cancel()
 	b := &browser{
 		source:  s,
-		cache:   newCache(s.Interface.Name),
+		cache:   newCache(s.Interface.Name, (&link{ifi: s.Interface}).near),
 		heard:   make(chan *dns.Msg),
 		answers: make(chan answer),
 	}

@@ -92,6 +92,7 @@ func TestSeesAgentAndAvahi(t *testing.T) {
 		watch.Await(a)
 	}
 
+	mark := watch.Mark()
 	once := ws.Start(mode("once"), os.Args[0])
 	once.End()
 	for _, a := range addresses {
@@ -99,6 +100,9 @@ func TestSeesAgentAndAvahi(t *testing.T) {
 		if strings.Contains(line, "10.77.1.2") && !strings.Contains(line, `"name":"büro \"1\""`) {
 			t.Errorf("the name did not survive: %s", line)
 		}
+	}
+	for _, a := range addresses { // the watch asks again and tells who is still there
+		watch.AwaitAfter(mark, a, `"Gone":false`)
 	}
 }
 
@@ -134,7 +138,10 @@ func TestWatchTellsWhoChangesMovesAndLeaves(t *testing.T) {
 	writeKey(t, key, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICAhIiMkJSYnKCkqKywtLi8wMTIzNDU2Nzg5Ojs8PT4/")
 	watch.Await(`"Addr":"10.77.1.2:22"`, `"Gone":false`, "SHA256:LVC7PY6ur9Dk+WVIYQsgEU2uvTXAor8XoYLl+ZmNyRo")
 
+	// Only what is in a network of the link is believed.
+	ws.IP("address", "add", "10.77.2.1/24", "dev", "eth0")
 	mark := watch.Mark()
+	agent.IP("address", "add", "10.77.9.2/24", "dev", "eth0")
 	agent.IP("address", "add", "10.77.2.2/24", "dev", "eth0")
 	agent.IP("address", "del", "10.77.1.2/24", "dev", "eth0")
 	watch.AwaitAfter(mark, `"Addr":"10.77.2.2:22"`, `"Gone":false`)
@@ -146,6 +153,11 @@ func TestWatchTellsWhoChangesMovesAndLeaves(t *testing.T) {
 	watch.AwaitAfter(mark, `"Addr":"10.77.2.2:22"`, `"Gone":true`)
 	watch.AwaitAfter(mark, `"Addr":"[fe80::`, `"Gone":true`)
 	watch.Stop()
+	for _, line := range watch.Lines() {
+		if strings.Contains(line, "10.77.9.2") {
+			t.Errorf("found off the link: %s", line)
+		}
+	}
 }
 
 // Two links, one machine on each: what is on one is not told of the other.

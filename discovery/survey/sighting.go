@@ -24,6 +24,7 @@ type sighting struct {
 	seen      time.Time
 	tried     time.Time
 	checking  bool
+	misses    int // checks in a row that failed since it was proved
 }
 
 // merge takes over what c tells and reports whether that is news.

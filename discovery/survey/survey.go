@@ -12,6 +12,7 @@ package survey
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,10 +25,15 @@ import (
 )
 
 const (
-	parallel   = 64              // handshakes at a time
-	retryAfter = 2 * time.Second // an address that failed is tried again when seen again; OpenSSH 9.8 penalises more than one a second
-	maxSeen    = 1 << 17         // addresses that are remembered; more than a /16 of them is an attack
+	retryAfter = 2 * time.Second  // an address that failed is tried again when seen again; OpenSSH 9.8 penalises more than one a second
+	mostMisses = 2                // in a row, and a machine is not there any more: one may be a lost packet
+	grace      = 11 * time.Second // for the checks after Survey.Timeout: one that begins then may take its 10 s
+	maxSeen    = 1 << 17          // addresses that are remembered; more than a /16 of them is an attack
 )
+
+// ErrUnchecked is wrapped by the error of [Survey.Run] if there were candidates
+// that could not be checked in time.
+var ErrUnchecked = errors.New("not checked before the time was over")
 
 // A Machine is what the survey knows of one machine. It is a copy: it does not
 // change.
@@ -43,7 +49,7 @@ type Machine struct {
 	First     time.Time
 	Seen      time.Time
 	Pending   bool // another address that seems to be its own is being checked
-	Gone      bool // it said goodbye, or was not seen for Survey.Expire
+	Gone      bool // it said goodbye, was not seen for Survey.Expire, or has no address left where its key is proved
 }
 
 // Verified reports whether the machine proved the key of a known identity.
@@ -53,8 +59,14 @@ func (m Machine) Verified() bool { return m.Installer != nil }
 type Survey struct {
 	Sources  []discovery.Source
 	Verifier *verify.Verifier
-	Timeout  time.Duration // for the sources; 0 means until they are done
+	Timeout  time.Duration // for the sources, and 11 s later for the checks; 0 means until they are done
 	Expire   time.Duration // after which a machine that is not seen is gone; 0 means never
+
+	// Recheck is the age of a proof at which an address that is seen again proves
+	// its key again. If it does not, the machine is not verified any more, and if
+	// the next check fails too it is gone. If 0, it is half of Expire; if that is 0
+	// too, a proof is for good.
+	Recheck time.Duration
 
 	// Neighbor tells the MAC address behind an address that was just talked to. If
 	// nil, only what sources report is known.
@@ -63,17 +75,20 @@ type Survey struct {
 
 // Run calls update, one call at a time, for each machine that is found and each
 // time that something about it changes, until the sources are done and every
-// candidate has been checked. Errors of sources are joined; what was found stays
-// found.
+// candidate has been checked or the time for it is over, which makes an error that
+// wraps [ErrUnchecked]. Errors of sources are joined; what was found stays found.
 func (s *Survey) Run(ctx context.Context, update func(Machine)) error {
 	r := &run{Survey: s, update: update,
-		sightings: make(map[netip.AddrPort]*sighting), slots: make(chan struct{}, parallel),
+		sightings: make(map[netip.AddrPort]*sighting), queue: queue{lanes: make(map[string]*lane)},
 		candidates: make(chan discovery.Candidate, parallel), verdicts: make(chan verdict, parallel)}
-	sctx, cancel := ctx, context.CancelFunc(func() {})
+	sctx, cctx := ctx, ctx // of the sources, of the checks
 	if s.Timeout > 0 {
+		var cancel context.CancelFunc
 		sctx, cancel = context.WithTimeout(ctx, s.Timeout)
+		defer cancel()
+		cctx, cancel = context.WithTimeout(ctx, s.Timeout+grace)
+		defer cancel()
 	}
-	defer cancel()
 	done := make(chan error, 1)
 	go func() {
 		err := discovery.Find(sctx, s.Sources, func(c discovery.Candidate) {
@@ -85,8 +100,12 @@ func (s *Survey) Run(ctx context.Context, update func(Machine)) error {
 		close(r.candidates)
 		done <- err
 	}()
-	r.loop(ctx)
-	return <-done
+	r.loop(cctx)
+	err := <-done
+	if r.unchecked > 0 && ctx.Err() == nil {
+		err = errors.Join(err, fmt.Errorf("%d candidates were %w", r.unchecked, ErrUnchecked))
+	}
+	return err
 }
 
 // A run is one call of Run. Its fields belong to the goroutine of loop.
@@ -95,8 +114,9 @@ type run struct {
 	update     func(Machine)
 	sightings  map[netip.AddrPort]*sighting
 	machines   int
-	checking   int
-	slots      chan struct{}
+	checking   int // checks that run or wait
+	unchecked  int // those that time ran out for
+	queue      queue
 	candidates chan discovery.Candidate
 	verdicts   chan verdict
 }
@@ -106,7 +126,7 @@ type verdict struct {
 	installer *verify.Installer
 	key       ssh.PublicKey
 	mac       string
-	err       error
+	late      bool // there was no time: it tells nothing about the candidate
 }
 
 func (r *run) loop(ctx context.Context) {
@@ -123,17 +143,20 @@ func (r *run) loop(ctx context.Context) {
 				candidates = nil
 				continue
 			}
-			r.see(ctx, c)
+			r.see(c)
 		case v := <-r.verdicts:
 			r.judge(v)
 		case now := <-expire:
 			r.forget(func(s *sighting) bool { return now.Sub(s.seen) > r.Expire })
 		}
+		for c, ok := r.queue.next(); ok; c, ok = r.queue.next() {
+			go func() { r.verdicts <- r.check(ctx, c) }()
+		}
 	}
 }
 
 // see takes in what a source reports.
-func (r *run) see(ctx context.Context, c discovery.Candidate) {
+func (r *run) see(c discovery.Candidate) {
 	s := r.sightings[c.Addr]
 	if c.Gone {
 		// A goodbye is a claim like any other: only its own source forgets for it.
@@ -150,8 +173,10 @@ func (r *run) see(ctx context.Context, c discovery.Candidate) {
 	s.seen = time.Now()
 	changed := s.merge(c)
 	moved := c.MAC != "" && s.mac != "" && c.MAC != s.mac
-	if !s.checking && (s.tried.IsZero() || moved || s.key == nil && time.Since(s.tried) > retryAfter) {
-		r.check(ctx, s, c)
+	if r.due(s, moved) {
+		s.checking = true
+		r.checking++
+		r.queue.add(c)
 		return
 	}
 	if s.key != nil && (changed || r.Expire > 0) {
@@ -159,49 +184,102 @@ func (r *run) see(ctx context.Context, c discovery.Candidate) {
 	}
 }
 
-// check has s prove its key without holding up the loop.
-func (r *run) check(ctx context.Context, s *sighting, c discovery.Candidate) {
-	s.checking, s.tried = true, time.Now()
-	r.checking++
-	go func() {
-		r.slots <- struct{}{}
-		defer func() { <-r.slots }()
-		v := verdict{candidate: c}
-		v.installer, v.err = r.Verifier.Verify(ctx, c)
-		var unknown *verify.UnknownKeyError
-		if v.installer != nil {
-			v.key = v.installer.Key()
-		} else if errors.As(v.err, &unknown) {
-			v.key = unknown.Key
+// due reports whether s, which was just seen, is to be checked; moved says that it
+// was seen with another MAC.
+func (r *run) due(s *sighting, moved bool) bool {
+	recheck := r.Recheck
+	if recheck == 0 {
+		recheck = r.Expire / 2
+	}
+	switch age := time.Since(s.tried); {
+	case s.checking:
+		return false
+	case s.tried.IsZero():
+		return true
+	case moved, s.key == nil, s.misses > 0:
+		return age >= retryAfter
+	default:
+		return recheck > 0 && age >= max(recheck, retryAfter)
+	}
+}
+
+// check has c prove its key.
+func (r *run) check(ctx context.Context, c discovery.Candidate) verdict {
+	v := verdict{candidate: c, mac: c.MAC}
+	var err error
+	v.installer, err = r.Verifier.Verify(ctx, c)
+	var other *verify.UnknownKeyError
+	switch {
+	case v.installer != nil:
+		v.key = v.installer.Key()
+	case errors.As(err, &other):
+		v.key = other.Key
+	default:
+		v.late = ctx.Err() != nil
+		return v
+	}
+	if r.Neighbor != nil && c.Route == discovery.LAN {
+		if mac, ok := r.Neighbor(c.Addr.Addr()); ok {
+			v.mac = mac
 		}
-		if v.mac = c.MAC; r.Neighbor != nil && c.Route == discovery.LAN && v.key != nil {
-			if mac, ok := r.Neighbor(c.Addr.Addr()); ok {
-				v.mac = mac
-			}
-		}
-		r.verdicts <- v
-	}()
+	}
+	return v
 }
 
 // judge takes in the outcome of check.
 func (r *run) judge(v verdict) {
 	r.checking--
+	r.queue.done(v.candidate)
 	s := r.sightings[v.candidate.Addr]
 	if s == nil {
 		return // forgotten in the meantime
 	}
-	s.checking = false
-	if v.key == nil {
-		return // not an SSH server, or not any more
+	s.checking, s.tried = false, time.Now()
+	switch {
+	case v.late:
+		r.unchecked++
+	case v.key != nil:
+		r.prove(s, v)
+	case s.key != nil:
+		r.miss(s)
 	}
+}
+
+// prove takes in the key that s proved.
+func (r *run) prove(s *sighting, v verdict) {
 	if s.key != nil && !sameKey(s.key, v.key) || v.mac != "" && s.mac != "" && v.mac != s.mac {
-		s.machine = 0 // somebody else answers here now
+		r.leave(s) // somebody else answers here now
 	}
 	if v.mac != "" {
 		s.mac = v.mac
 	}
-	s.key, s.installer = v.key, v.installer
+	s.key, s.installer, s.misses = v.key, v.installer, 0
 	r.tell(s)
+}
+
+// miss takes in that s did not prove its key again.
+func (r *run) miss(s *sighting) {
+	s.installer = nil
+	if s.misses++; s.misses < mostMisses {
+		r.tell(s)
+		return
+	}
+	r.leave(s)
+	s.key, s.misses = nil, 0 // not an SSH server any more
+}
+
+// leave takes s from its machine and reports what is left of that.
+func (r *run) leave(s *sighting) {
+	id, last := s.machine, s.view()
+	if s.machine = 0; id == 0 {
+		return
+	}
+	m := r.machine(id)
+	if len(m.Addresses) == 0 {
+		m = last
+		m.Gone = true
+	}
+	r.update(m)
 }
 
 // tell joins s with the machine it belongs to and reports that machine.
@@ -228,15 +306,7 @@ func (r *run) forget(drop func(*sighting) bool) {
 			continue
 		}
 		delete(r.sightings, addr)
-		if s.machine == 0 {
-			continue
-		}
-		m := r.machine(s.machine)
-		if len(m.Addresses) == 0 {
-			m = s.view()
-			m.Gone = true
-		}
-		r.update(m)
+		r.leave(s)
 	}
 }
 
@@ -254,7 +324,7 @@ func (r *run) machine(id int) Machine {
 		m = m.with(s.view())
 	}
 	for _, s := range r.sightings {
-		m.Pending = m.Pending || s.checking && (s.mac != "" && s.mac == m.MAC || s.claim.ID != "" && s.claim.ID == m.Claim.ID)
+		m.Pending = m.Pending || s.checking && s.machine != id && (s.mac != "" && s.mac == m.MAC || s.claim.ID != "" && s.claim.ID == m.Claim.ID)
 	}
 	return m
 }

@@ -44,6 +44,28 @@ func (l Layout) Check(d facts.Disk, o Options) error {
 	return nil
 }
 
+// CheckMounts refuses if another disk than target is mounted at /mnt or below, where
+// the layout is to be mounted. The script of [Prepare] looks again, also for file
+// systems that are on no disk.
+func CheckMounts(disks []facts.Disk, target facts.Disk) error {
+	var err error
+	for _, d := range disks {
+		if d.Path == target.Path {
+			continue
+		}
+		walk(d, func(v facts.Volume) {
+			for _, m := range v.Mounts {
+				if err == nil && belowMnt(m) {
+					err = refuse("%s on %s is mounted at %s, where the new system is to be; unmount it on the machine first", v.Device, d.Path, m)
+				}
+			}
+		})
+	}
+	return err
+}
+
+func belowMnt(dir string) bool { return dir == "/mnt" || strings.HasPrefix(dir, "/mnt/") }
+
 func (l Layout) valid() error {
 	switch l.FileSystem {
 	case "", Ext4, Btrfs, XFS:
@@ -75,7 +97,7 @@ func use(d facts.Disk) string {
 	var found []string
 	walk(d, func(v facts.Volume) {
 		for _, m := range v.Mounts {
-			left := ours && (m == "/mnt" || strings.HasPrefix(m, "/mnt/")) // by an interrupted run
+			left := ours && belowMnt(m) // by an interrupted run
 			if m != "[SWAP]" && !left {
 				found = append(found, v.Device+" is mounted at "+m)
 			}
@@ -102,8 +124,10 @@ func walk(d facts.Disk, f func(facts.Volume)) {
 	}
 }
 
-// Content describes what is on the disk, "" if there is nothing: `gpt with 2
-// partitions: vfat "ESP", crypto_LUKS (open as /dev/mapper/root: ext4 "nixos")`.
+// Content describes what is on the disk: `gpt with 2 partitions: vfat "ESP",
+// crypto_LUKS (crypt /dev/mapper/root: ext4 "nixos")`. It is "" if the disk has no
+// known content, which does not mean that it is empty: a raw database and plain
+// dm-crypt have no signature. So the script of [Prepare] looks at the bytes.
 func Content(d facts.Disk) string {
 	var parts []string
 	if d.FileSystem != "" || len(d.Holders) > 0 {

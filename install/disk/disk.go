@@ -56,11 +56,12 @@ func Find(disks []facts.Disk, ref string) (facts.Disk, error) {
 func matcher(disks []facts.Disk, ref string) (func(facts.Disk) bool, error) {
 	serial, bySerial := strings.CutPrefix(ref, "serial:")
 	wwn, byWWN := strings.CutPrefix(ref, "wwn:")
+	wwn = plainWWN(wwn)
 	switch {
 	case bySerial && serial != "":
 		return func(d facts.Disk) bool { return d.Serial == serial }, nil
 	case byWWN && wwn != "":
-		return func(d facts.Disk) bool { return sameWWN(d.WWN, wwn) }, nil
+		return func(d facts.Disk) bool { return plainWWN(d.WWN) == wwn }, nil
 	case ref == "only":
 		return installable, nil
 	case ref == "smallest":
@@ -77,11 +78,9 @@ func matcher(disks []facts.Disk, ref string) (func(facts.Disk) bool, error) {
 	return nil, refuse("%q names no disk; say /dev/..., serial:..., wwn:..., \"only\" or \"smallest\"\n%s", ref, candidates(disks))
 }
 
-// sameWWN compares names as people copy them: with or without "0x", in any case.
-func sameWWN(a, b string) bool {
-	norm := func(s string) string { return strings.TrimPrefix(strings.ToLower(s), "0x") }
-	return norm(a) == norm(b)
-}
+// plainWWN makes names comparable as people copy them: with or without "0x", in
+// any case.
+func plainWWN(s string) string { return strings.TrimPrefix(strings.ToLower(s), "0x") }
 
 // installable reports whether "only" and "smallest" consider the disk.
 func installable(d facts.Disk) bool { return !d.BootMedium && !d.ReadOnly }

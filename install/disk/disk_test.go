@@ -42,6 +42,8 @@ func TestFind(t *testing.T) {
 		{"serial:WD1", []facts.Disk{sata, twin}, "2 disks are"},
 		{"serial:", []facts.Disk{bare}, "names no disk"},
 		{"wwn:", []facts.Disk{bare}, "names no disk"},
+		{"wwn:0x", []facts.Disk{bare}, "names no disk"},
+		{"wwn:0X", []facts.Disk{bare}, "names no disk"},
 		{"sda", []facts.Disk{sata}, "names no disk"},
 		{"", []facts.Disk{sata}, "names no disk"},
 		{"/dev/sdx", []facts.Disk{sata}, "no disk is \"/dev/sdx\"\n  /dev/sda"},
@@ -116,6 +118,27 @@ func TestCheck(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestCheckMounts(t *testing.T) {
+	at := func(d facts.Disk, dir string) facts.Disk {
+		return with(d, facts.Volume{Device: d.Path + "1", Holders: []facts.Volume{{Device: "/dev/mapper/x", Mounts: []string{dir}}}})
+	}
+	tests := []struct {
+		disks []facts.Disk
+		want  string
+	}{
+		{[]facts.Disk{nvme, sata}, ""},
+		{[]facts.Disk{at(nvme, "/mnt"), at(sata, "/mnt2")}, ""},
+		{[]facts.Disk{nvme, at(sata, "/mnt")}, "/dev/mapper/x on /dev/sda is mounted at /mnt,"},
+		{[]facts.Disk{at(sata, "/mnt/boot"), nvme}, "is mounted at /mnt/boot,"},
+	}
+	for _, tt := range tests {
+		err := CheckMounts(tt.disks, nvme)
+		if (err == nil) != (tt.want == "") || err != nil && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("got %v, want %q", err, tt.want)
+		}
 	}
 }
 

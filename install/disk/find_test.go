@@ -93,7 +93,7 @@ func TestGolden(t *testing.T) {
 	full := Layout{Firmware: UEFI, FileSystem: Btrfs, Swap: 4 << 30, Encrypt: true, ID: "run-1"}
 	const key = "/run/nixctl/run-1/passphrase"
 	for name, script := range map[string]string{
-		"prepare": Prepare(pin, full, key), "mount": Mount(pin, full, key), "unmount": Unmount(pin, full),
+		"prepare": PrepareAndMount(pin, full, key, false), "mount": Mount(pin, full, key), "unmount": Unmount(pin, full),
 		"prepare-bios": bios.partitionScript(pin) + bios.formatScript(pin),
 	} {
 		file := filepath.Join("testdata", name+".golden")

@@ -5,12 +5,12 @@ first "$sys/block/$disk/ro"
 if [ "$line" = 1 ]; then refuse "$device is read-only"; fi
 first /proc/cmdline
 cmdline=$line
-ours=no mounts='' swaps=''
+ours=no names=' ' mounts='' swaps=''
 rows=$(lsblk -nPo KNAME,LABEL,MOUNTPOINTS "$device" 2>/dev/null ||
 	lsblk -nPo KNAME,LABEL,MOUNTPOINT "$device") # util-linux before 2.37
 case $(sfdisk --dump "$device" 2>/dev/null || :) in *' name="nixctl-root"'*) ours=yes ;; esac
 while read -r row; do
-	name=${row#KNAME=\"} name=${name%%\"*}
+	name=${row#KNAME=\"} name=${name%%\"*} names="$names/dev/$name "
 	label=${row#*\" LABEL=\"} label=${label%%\"*}
 	mounted=${row##*=\"} mounted=${mounted%\"}
 	if [ -n "$label" ]; then
@@ -30,3 +30,19 @@ while read -r row; do
 done <<EOF
 $rows
 EOF
+
+# What else is mounted at /mnt would be in the way of the new system, or end up in
+# its hardware-configuration.nix. What is below our own /mnt goes with it.
+while read -r source target rest; do
+	case $target in
+	/mnt) ;;
+	/mnt/*) case " $mounts" in *' /mnt '*) continue ;; esac ;;
+	*) continue ;;
+	esac
+	at=$source
+	case $source in /dev/*) at=$(readlink -f "$source" || :) ;; esac
+	case $names in
+	*" $at "*) ;;
+	*) refuse "$source is mounted at $target, where the new system is to be; unmount it first" ;;
+	esac
+done </proc/self/mounts

@@ -91,9 +91,12 @@ func run(t *testing.T, script string) string {
 	return out
 }
 
+// bareMnt hides, in a mount namespace of its own, what this machine has below /mnt.
+const bareMnt = "awk '$2 ~ \"^/mnt/\" {print $2}' /proc/self/mounts | xargs -r umount -l 2>/dev/null || :\n"
+
 func try(t *testing.T, script string) (string, int) {
 	t.Helper()
-	out, err := exec.Command("unshare", "--mount", "sh", "-c", script).CombinedOutput()
+	out, err := exec.Command("unshare", "--mount", "sh", "-c", bareMnt+script).CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)

@@ -11,18 +11,26 @@ import (
 //go:embed release.sh
 var releaseScript string
 
+//go:embed empty.sh
+var emptyScript string
+
 //go:embed mount.sh
 var mountScript string
 
-// Prepare returns a POSIX shell script that destroys what is on the pinned disk
-// and makes the layout on it. It takes down what old RAID, LVM, LUKS or swap
-// still hold the disk, and refuses it if it is then not free. What it does it
-// prints, a line each.
+//go:embed ours.sh
+var oursScript string
+
+// Prepare returns a POSIX shell script that makes the layout on the pinned disk.
+// With wipe it destroys what is there: it takes down what old RAID, LVM, LUKS or
+// swap still hold the disk, and refuses it if it is then not free. Without, it
+// refuses a disk that has partitions, a known signature, or anything but zeros in
+// its first or last MiB. It also refuses if something else is mounted at /mnt. What
+// it does it prints, a line each.
 //
 // The file keyFile on the machine holds the passphrase of an encrypted layout,
 // all of its bytes: no newline at the end. The script removes it, however it
 // ends. Another layout needs no file.
-func Prepare(p Pin, l Layout, keyFile string) string {
+func Prepare(p Pin, l Layout, keyFile string, wipe bool) string {
 	b := &strings.Builder{}
 	mapping := ""
 	if l.Encrypt {
@@ -30,11 +38,20 @@ func Prepare(p Pin, l Layout, keyFile string) string {
 		fmt.Fprintf(b, "keyfile=%s\ntrap 'rm -f \"$keyfile\"' EXIT\ntrap 'exit 1' HUP INT TERM\n", command.Quote(keyFile))
 	}
 	b.WriteString(p.Guard())
+	if !wipe {
+		b.WriteString(emptyScript)
+	}
 	fmt.Fprintf(b, "mapping=%s\n%s", command.Quote(mapping), releaseScript)
 	b.WriteString(l.partitionScript(p))
 	b.WriteString(l.formatScript(p))
 	b.WriteString("\nexec 9>&- # udev may look again\necho \"$device is ready\"\n")
 	return b.String()
+}
+
+// PrepareAndMount returns a script that does what those of [Prepare] and [Mount] do
+// one after the other.
+func PrepareAndMount(p Pin, l Layout, keyFile string, wipe bool) string {
+	return Prepare(p, l, keyFile, wipe) + mountScript + l.attachScript(p)
 }
 
 // partitionScript writes the table. sfdisk wipes what shows up at the beginning
@@ -136,12 +153,28 @@ func openRoot(device string) string {
 func Mount(p Pin, l Layout, keyFile string) string {
 	b := &strings.Builder{}
 	b.WriteString(p.find("/sys"))
-	fmt.Fprintf(b, "table=%s\n%s\n", strings.ToUpper(l.tableID(p)), mountScript)
-	root, _ := l.partition(p, "nixctl-root")
-	device := fmt.Sprintf(`"${part}%d"`, root.Number)
+	fmt.Fprintf(b, "table=%s\n%s%s", strings.ToUpper(l.tableID(p)), mountScript, oursScript)
 	if l.Encrypt {
+		device := l.rootPartition(p)
 		fmt.Fprintf(b, "keyfile=%s\ntrap 'rm -f \"$keyfile\"' EXIT\n", command.Quote(keyFile))
 		fmt.Fprintf(b, "if ! on %s root; then\n\t[ -e \"$keyfile\" ] || refuse \"the encrypted root is closed; send its passphrase again\"\n\t%sfi\n", device, openRoot(device))
+	}
+	b.WriteString(l.attachScript(p))
+	return b.String()
+}
+
+// rootPartition is the one for the root, as a word of a script.
+func (l Layout) rootPartition(p Pin) string {
+	root, _ := l.partition(p, "nixctl-root")
+	return fmt.Sprintf(`"${part}%d"`, root.Number)
+}
+
+// attachScript mounts what is ready; it goes after mountScript.
+func (l Layout) attachScript(p Pin) string {
+	b := &strings.Builder{}
+	b.WriteString("\n")
+	device := l.rootPartition(p)
+	if l.Encrypt {
 		device = rootMapping
 	}
 	if l.fileSystem() == Btrfs {
@@ -169,14 +202,13 @@ func Mount(p Pin, l Layout, keyFile string) string {
 func Unmount(p Pin, l Layout) string {
 	b := &strings.Builder{}
 	b.WriteString(p.find("/sys"))
-	fmt.Fprintf(b, "table=%s\n%s\nsync\n", strings.ToUpper(l.tableID(p)), mountScript)
+	fmt.Fprintf(b, "table=%s\n%s%s\nsync\n", strings.ToUpper(l.tableID(p)), mountScript, oursScript)
 	if swap, ok := l.partition(p, "nixctl-swap"); ok && swap.Holds != "" {
 		fmt.Fprintf(b, "if swapping \"${part}%[1]d\"; then\n\techo \"ending swap on ${part}%[1]d\"\n\tswapoff \"${part}%[1]d\"\nfi\n", swap.Number)
 	}
 	b.WriteString("mounted /mnt\nif [ -n \"$line\" ]; then\n\techo \"unmounting /mnt\"\n\tumount -R /mnt\nfi\n")
 	if l.Encrypt {
-		root, _ := l.partition(p, "nixctl-root")
-		fmt.Fprintf(b, "if on \"${part}%d\" root; then\n\techo \"closing %s\"\n\tcryptsetup close root\nfi\n", root.Number, rootMapping)
+		fmt.Fprintf(b, "if on %s root; then\n\techo \"closing %s\"\n\tcryptsetup close root\nfi\n", l.rootPartition(p), rootMapping)
 	}
 	return b.String()
 }

@@ -45,7 +45,7 @@ func TestLayouts(t *testing.T) {
 			before := bystander.sum(t)
 
 			mount := Mount(pin, tt.layout, key)
-			out := scripts(t, Prepare(pin, tt.layout, key), mount, mount, "echo TABLE\n"+mountTable+"cat /proc/swaps\n",
+			out := scripts(t, PrepareAndMount(pin, tt.layout, key, false), mount, "echo TABLE\n"+mountTable+"cat /proc/swaps\n",
 				Unmount(pin, tt.layout), Unmount(pin, tt.layout), "echo AFTER\n"+mountTable+"cat /proc/swaps; ls /sys/class/block/"+filepath.Base(d.path)+"*/holders\n"+"true")
 
 			checkMounts(t, out, d.path+"p", tt.mounts)
@@ -139,8 +139,7 @@ func TestPrepareTwice(t *testing.T) {
 	d := newDisk(t, 128<<20)
 	l := Layout{Firmware: BIOS, Swap: 16 << 20, ID: "twice"}
 	pin := d.pin(t)
-	prepare := Prepare(pin, l, "")
-	out := scripts(t, prepare, Mount(pin, l, ""), "mkdir /mnt/sub; mount -t tmpfs none /mnt/sub; : >/mnt/file", prepare,
+	out := scripts(t, Prepare(pin, l, "", false), Mount(pin, l, ""), "mkdir /mnt/sub; mount -t tmpfs none /mnt/sub; : >/mnt/file", Prepare(pin, l, "", true),
 		Mount(pin, l, ""), "ls -A /mnt", Unmount(pin, l))
 	for _, want := range []string{"unmounting /mnt, left by an interrupted run", "ending swap on " + d.path + "p2", "lost+found"} {
 		if !strings.Contains(out, want) {
@@ -171,34 +170,34 @@ func TestPrepareRefuses(t *testing.T) {
 		{"another size", "is another disk", func(t *testing.T, d *loopDisk) string {
 			p := d.pin(t)
 			p.Size += 512
-			return Prepare(p, Layout{Firmware: BIOS}, "")
+			return Prepare(p, Layout{Firmware: BIOS}, "", true)
 		}},
 		{"another disk in its place", "was changed for another disk", func(t *testing.T, d *loopDisk) string {
 			p := d.pin(t)
 			run(t, "losetup -d "+d.path)
 			run(t, "losetup --partscan "+d.path+" "+d.file)
-			return Prepare(p, Layout{Firmware: BIOS}, "")
+			return Prepare(p, Layout{Firmware: BIOS}, "", true)
 		}},
 		{"gone", "is another disk", func(t *testing.T, d *loopDisk) string {
 			p := d.pin(t)
 			run(t, "losetup -d "+d.path)
-			return Prepare(p, Layout{Firmware: BIOS}, "")
+			return Prepare(p, Layout{Firmware: BIOS}, "", true)
 		}},
 		{"no such serial", "there is no disk with serial S1", func(t *testing.T, d *loopDisk) string {
 			p := d.pin(t)
 			p.Serial = "S1"
-			return Prepare(p, Layout{Firmware: BIOS}, "")
+			return Prepare(p, Layout{Firmware: BIOS}, "", true)
 		}},
 		{"read-only", "is read-only", func(t *testing.T, d *loopDisk) string {
 			run(t, "losetup -d "+d.path)
 			d.attach(t, "--read-only")
-			return Prepare(d.pin(t), Layout{Firmware: BIOS}, "")
+			return Prepare(d.pin(t), Layout{Firmware: BIOS}, "", true)
 		}},
 		{"mounted", "is mounted at /run/nixctl-test dir", func(t *testing.T, d *loopDisk) string {
-			return "mount -o X-mount.mkdir " + d.path + "p3 '/run/nixctl-test dir'\n" + Prepare(d.pin(t), Layout{Firmware: BIOS}, "")
+			return "mount -o X-mount.mkdir " + d.path + "p3 '/run/nixctl-test dir'\n" + Prepare(d.pin(t), Layout{Firmware: BIOS}, "", true)
 		}},
 		{"mounted twice", "is mounted at /opt", func(t *testing.T, d *loopDisk) string {
-			return "mount " + d.path + "p3 /mnt\nmount " + d.path + "p3 /opt\n" + Prepare(d.pin(t), Layout{Firmware: BIOS}, "")
+			return "mount " + d.path + "p3 /mnt\nmount " + d.path + "p3 /opt\n" + Prepare(d.pin(t), Layout{Firmware: BIOS}, "", true)
 		}},
 		{"held in secret", "still in use", func(t *testing.T, d *loopDisk) string {
 			// As a ZFS pool or a mount in another namespace does.
@@ -207,7 +206,7 @@ func TestPrepareRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { f.Close() })
-			return Prepare(d.pin(t), Layout{Firmware: BIOS}, "")
+			return Prepare(d.pin(t), Layout{Firmware: BIOS}, "", true)
 		}},
 	}
 	for _, tt := range tests {
@@ -223,6 +222,44 @@ func TestPrepareRefuses(t *testing.T) {
 			}
 			if !strings.Contains(run(t, "blkid -p "+d.file), "gpt") {
 				t.Error("the table is gone")
+			}
+		})
+	}
+}
+
+// TestPrepareKeeps: without leave to wipe, and with something else at /mnt, nothing
+// is written, and the passphrase is gone all the same.
+func TestPrepareKeeps(t *testing.T) {
+	needs(t, "blockdev", "cmp")
+	tests := []struct {
+		name, want, setup string // @ stands for the disk
+		wipe              bool
+	}{
+		{"file system", "holds ext4; to destroy that, say --wipe", "mkfs.ext4 -q -F @", false},
+		{"table", "holds gpt", "printf 'label: gpt\\nsize=4MiB\\n' | sfdisk --quiet @", false},
+		{"partition without a table", "p7; to destroy that", "partx --add --nr 7 @ || addpart @ 7 2048 2048", false},
+		{"data at the beginning", "holds data of unknown kind", "echo data | dd status=none of=@ bs=1 seek=5000", false},
+		{"data at the end", "holds data of unknown kind", "echo data | dd status=none of=@ bs=1 seek=$(($(blockdev --getsize64 @) - 5))", false},
+		{"tmpfs at /mnt", "none is mounted at /mnt,", "mount -t tmpfs none /mnt", true},
+		{"below /mnt", "none is mounted at /mnt/nixctl", "mkdir -p '/mnt/nixctl test'; mount -t tmpfs none '/mnt/nixctl test'", true},
+		{"tmpfs over ours", "none is mounted at /mnt,", "printf 'label: gpt\\nsize=16MiB, name=nixctl-root\\n' | sfdisk --quiet @; mkfs.ext4 -q @p1; mount @p1 /mnt; mount -t tmpfs none /mnt", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d, key := newDisk(t, 64<<20), passphrase(t)
+			t.Cleanup(func() { os.Remove("/mnt/nixctl test") })
+			const mark = "the script begins\n"
+			prepare := Prepare(d.pin(t), Layout{Firmware: BIOS, Encrypt: true}, key, tt.wipe)
+			out, code := try(t, strings.ReplaceAll("set -e\n"+tt.setup, "@", d.path)+"\nsync; echo "+mark+"sha256sum <"+d.path+"\n("+prepare+") || code=$?\nsha256sum <"+d.path+"\nexit $code\n")
+			_, out, _ = strings.Cut(out, mark)
+			if code != RefusedStatus || !strings.Contains(out, tt.want) {
+				t.Errorf("exit status %d, want %d and %q:\n%s", code, RefusedStatus, tt.want, out)
+			}
+			if lines := strings.Split(strings.TrimSpace(out), "\n"); lines[0] != lines[len(lines)-1] {
+				t.Errorf("the disk was changed:\n%s", out)
+			}
+			if _, err := os.Stat(key); err == nil {
+				t.Error("the passphrase is still there")
 			}
 		})
 	}
@@ -255,7 +292,7 @@ udevadm settle
 		exec.Command("sh", "-c", "cryptsetup close old"+id+"; dmsetup remove vg"+id+"-old; mdadm --stop /dev/md/"+id+"; swapoff "+a.path+"p1").Run()
 	})
 	pin, l := a.pin(t), Layout{Firmware: BIOS, ID: "over"}
-	out := run(t, Prepare(pin, l, ""))
+	out := run(t, Prepare(pin, l, "", true))
 	for _, want := range []string{"ending swap on", "closing /dev/mapper/old" + id, "closing /dev/mapper/vg" + id + "-old", "stopping RAID"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("missing %q:\n%s", want, out)

@@ -1,69 +1,92 @@
 # Starts a job unless that was done, and follows its log until it has ended.
-# usage: sh -c FOLLOW nixctl SYSTEMD DIR STEP UNIT OFFSET SIZE LAUNCH
-# stdin: the job's script of SIZE bytes; SIZE is "-" to follow only.
+# usage: sh -c FOLLOW nixctl SYSTEMD DIR STEP UNIT OFFSET SIZE PATIENCE NAME LAUNCH
+# stdin: the job's script of SIZE bytes and a line "end"; SIZE is "-" to follow only.
 # stdout: the log from byte OFFSET on. stderr: "following", and last a verdict.
-systemd=$1 dir=$2 job=$2/$3 unit=$4 offset=$5 size=$6 launch=$7
+#
+# A program costs 85 ms on a slow machine (measured), so what the shell can do itself
+# it does: a job costs this shell, head, systemd-run, tail, and the unit's three
+# shells.
+systemd=$1 dir=$2 job=$2/$3 unit=$4 offset=$5 size=$6 patience=$7 launcher=$2/$8 launch=$9
 umask 077
+script=$job.$$.sh # kept by the follower whose unit runs it; nobody else writes to it
 
 verdict() {
 	printf 'verdict: %s\n' "$*" >&2
 	exit 0
 }
 
-# receive takes the script whole or not at all: after a lost link stdin just ends.
-receive() {
-	mkdir -p "$dir" && cat >"$job.sh.$$" || verdict error "no room for the script in $dir"
-	if [ "$(wc -c <"$job.sh.$$")" -ne "$size" ]; then
-		rm -f "$job.sh.$$"
-		verdict again
-	fi
-	if [ ! -e "$job.ran" ]; then
-		mv -f "$job.sh.$$" "$job.sh"
-		return
-	fi
-	cmp -s "$job.sh.$$" "$job.sh"
-	same=$?
-	rm -f "$job.sh.$$"
-	[ $same -eq 0 ] || verdict other
+drop() {
+	rm -f "$script"
+	verdict "$@"
 }
 
-# start returns once the job has the lock. Whoever comes second finds the unit.
+# look reports whether the job was begun, and sets what began it.
+look() {
+	pid='' ran=''
+	[ ! -s "$job.ran" ] || read -r pid ran <"$job.ran"
+	[ -n "$pid" ] || [ -s "$job.status" ]
+}
+
+# whole reports whether all of stdin came: after a lost link it just ends.
+whole() { read -r end && [ "$end" = end ]; }
+
+# receive takes the script. head reads no byte more than it is to.
+receive() {
+	[ -d "$dir" ] || mkdir -p "$dir" || verdict error "$dir can't be made"
+	[ ! -e "$script" ] || verdict again # of a follower before a long time
+	head -c "$size" >"$script" || drop error "no room for the script in $dir"
+	whole || drop again
+}
+
+# start returns once the job has begun. Whoever comes second finds the unit.
 start() {
-	[ -d "$systemd" ] || verdict nosystemd
+	[ -d "$systemd" ] || drop nosystemd
 	: >>"$job.log"
-	printf '%s' "$launch" >"$job.launch.$$" && mv -f "$job.launch.$$" "$job.launch"
+	if [ ! -e "$launcher" ]; then
+		printf '%s' "$launch" >"$launcher.$$" && mv -f "$launcher.$$" "$launcher" || drop error "no room in $dir"
+	fi
 	problem=$(systemd-run --quiet --collect --unit="$unit" --property=IgnoreSIGPIPE=no \
-		--property=ExecStopPost="/bin/sh $job.launch ended $job" \
-		--setenv=PATH="$PATH" --setenv=HOME="$HOME" /bin/sh "$job.launch" run "$job" 2>&1) && problem=
+		--property=ExecStopPost="/bin/sh $launcher ended $job" \
+		--setenv=PATH="$PATH" --setenv=HOME="$HOME" /bin/sh "$launcher" run "$job" "$script" 2>&1) && problem=
 	tries=0
-	until [ -e "$job.ran" ] || [ -e "$job.status" ]; do
+	until look; do
 		tries=$((tries + 1))
 		if [ $tries -gt 200 ] || { [ -n "$problem" ] && [ $tries -gt 20 ]; }; then
-			verdict error "$unit did not start: $problem"
+			drop error "$unit did not start: $problem"
 		fi
 		sleep 0.05
 	done
+	if [ "$ran" != "$script" ]; then
+		[ -z "$ran" ] || cmp -s "$script" "$ran" || drop other
+		rm -f "$script"
+	fi
 }
 
-if [ "$size" != - ]; then
-	receive
-	[ -e "$job.ran" ] || [ -e "$job.status" ] || start
-fi
-[ -e "$job.ran" ] || [ -e "$job.status" ] || verdict gone
-echo following >&2
-if [ ! -e "$job.status" ]; then
-	# Waits for the lock's release, and so tail ends with the job.
-	flock -s "$job.lock" true </dev/null >/dev/null 2>&1 &
-	tail -c +$((offset + 1)) -s 0.1 -f --pid=$! "$job.log"
-	flock -s -n "$job.lock" true || verdict again
+if [ "$size" = - ]; then
+	look || verdict gone
+elif look; then
+	head -c "$size" | cmp -s - "$ran"
+	same=$?
+	whole || verdict again
+	[ $same -eq 0 ] || [ -z "$ran" ] || verdict other
 else
-	tail -c +$((offset + 1)) "$job.log"
+	receive
+	start
 fi
-# A job that was killed has its result recorded by systemd a moment later.
+echo following >&2
+if [ -s "$job.status" ]; then
+	tail -c +$((offset + 1)) "$job.log"
+else
+	# tail ends with the unit's shell, after the last byte of the log. A job that
+	# runs keeps its process ID.
+	tail -c +$((offset + 1)) -s 0.1 -f --pid="$pid" "$job.log"
+fi || verdict again
+# The result is there, unless the job was killed: systemd records that a moment later.
 tries=0
-until [ -e "$job.status" ]; do
+until [ -s "$job.status" ]; do
 	tries=$((tries + 1))
-	[ $tries -le 100 ] || verdict vanished
+	[ $tries -le "$patience" ] || verdict vanished
 	sleep 0.05
 done
-verdict "$(cat "$job.status")" size "$(wc -c <"$job.log")"
+read -r result <"$job.status"
+verdict "$result"

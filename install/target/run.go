@@ -3,9 +3,11 @@ package target
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -45,19 +47,21 @@ func (j Job) Unit() string { return "nixctl-" + strings.Replace(j.ID, "/", "-", 
 // Run runs job and calls out for each line that it prints; if the job runs already
 // it is followed, and if it has ended its log is replayed. So a controller that
 // died or was cut off calls Run again, and the script still runs once. A link that
-// is lost meanwhile is dialled again until ctx is done; no byte of the log is lost
-// or passed on twice. When ctx is done the job runs on.
+// is lost meanwhile is dialled again until ctx is done or [Target.GiveUp] has passed;
+// no byte of the log is lost or passed on twice. In both cases the job runs on.
 //
-// Lines hold up to 64 KiB and no control characters but tabs. The error of a job
-// that fails is an [*ExitError].
+// Lines hold up to 64 KiB and no control characters but tabs; after 64 MiB of log a
+// line says where the rest is, and no more follow. The error of a job that fails is
+// an [*ExitError].
 //
-// On the machine a job is /run/nixctl/RUN/STEP.sh, .log, .status ("exit 0", "killed
-// oom-kill") and .launch, which the unit runs; the log is also readable by hand.
+// On the machine a job is /run/nixctl/RUN/STEP.log, .status ("exit 0", "killed
+// oom-kill"), .PID.sh, its script, and .ran, made when it began, which tells the ID
+// of the process that runs it and the name of its script.
 func (t *Target) Run(ctx context.Context, job Job, out func(line string)) error {
 	if !validID.MatchString(job.ID) {
 		return fmt.Errorf("job %q: want RUN/STEP of letters, digits and %q", job.ID, "_")
 	}
-	f := &follower{job: job, set: t.set}
+	f := &follower{job: job, set: t.set, out: out}
 	f.lines.line = out
 	err := t.persist(ctx, func(c *conn) error { return f.follow(ctx, c) })
 	f.lines.end()
@@ -81,59 +85,67 @@ func (t *Target) Stop(ctx context.Context, id string) error {
 type follower struct {
 	job     Job
 	set     settings
+	out     func(line string)
 	lines   splitter
 	offset  int64 // bytes of the log received
 	log     tail
 	started bool // the machine has said so: the script must not be sent again
-	ended   bool // the job has, but the end of its log had not come yet
 }
 
-// Write takes the log.
+// Write takes the log. What exceeds the limit is kept from out, because a job that
+// repeats itself for ever would fill the disk of whoever keeps its lines.
 func (f *follower) Write(p []byte) (int, error) {
+	room := max(f.set.log-f.offset, 0)
+	full := f.offset > f.set.log
 	f.offset += int64(len(p))
 	f.log.Write(p)
-	return f.lines.Write(p)
+	f.lines.Write(p[:min(room, int64(len(p)))])
+	if !full && f.offset > f.set.log {
+		f.lines.end()
+		f.out(fmt.Sprintf("... more than %d bytes; the rest is on the machine in %s.log", f.set.log, path.Join(f.set.run, f.job.ID)))
+	}
+	return len(p), nil
 }
 
-// follow runs follow.sh until the job has ended and the log is complete.
+// follow runs follow.sh until the job has ended. What breaks it off with the
+// connection still there, such as a kill for want of memory, passes.
 func (f *follower) follow(ctx context.Context, c *conn) error {
-	for {
-		before := f.offset
+	const attempts = 5
+	for range attempts {
 		v, err := f.attach(ctx, c)
 		switch {
 		case err != nil:
 			return err
-		case v.ended() && f.offset >= v.size:
+		case v.ended():
 			return v.result(f)
-		case v.ended() && f.ended && f.offset == before:
-			return fmt.Errorf("job %q: %d bytes of its log are missing on the machine", f.job.ID, v.size-f.offset)
-		case !v.ended() && v.word != "again":
+		case v.word != "again":
 			return v.refusal(f.job)
-		case !v.ended() && f.offset == before: // the next attempt is to wait a little
-			return fmt.Errorf("job %q: %w: following was broken off", f.job.ID, ErrLost)
 		}
-		f.ended = v.ended()
 	}
+	return fmt.Errorf("job %q: following it was broken off %d times; it may go on on the machine", f.job.ID, attempts)
 }
 
 // attach starts or follows the job in one SSH session.
 func (f *follower) attach(ctx context.Context, c *conn) (verdict, error) {
-	size := strconv.Itoa(len(f.job.Script))
-	script := f.job.Script
+	size, stdin := strconv.Itoa(len(f.job.Script)), f.job.Script+"end\n"
 	if f.started {
-		size, script = "-", ""
+		size, stdin = "-", ""
 	}
 	run, step, _ := strings.Cut(f.job.ID, "/")
 	line := command.New("sh", "-c", followScript, "nixctl", f.set.systemd, f.set.run+"/"+run, step, f.job.Unit(),
-		strconv.FormatInt(f.offset, 10), size, launchScript).String()
+		strconv.FormatInt(f.offset, 10), size, strconv.Itoa(f.set.looks), launcher, launchScript).String()
 	var said tail
-	err := c.exec(ctx, line, strings.NewReader(script), f, &said)
+	err := c.exec(ctx, line, strings.NewReader(stdin), f, &said)
 	f.started = f.started || bytes.Contains(said, []byte("following\n"))
 	if err != nil {
 		return verdict{}, f.misfit(err, said)
 	}
 	return parseVerdict(said.bytes())
 }
+
+// launcher is the name of launch.sh on the machine. Another version of it has another
+// one: its jobs may still run.
+var launcher = fmt.Sprintf("launch-%x", sha256.Sum256([]byte(launchScript)))[:15]
 
 // misfit explains an end of follow.sh itself, as on a machine without sh.
 func (f *follower) misfit(err error, said tail) error {
@@ -147,36 +159,19 @@ func (f *follower) misfit(err error, said tail) error {
 type verdict struct {
 	word string // "exit", "killed", "again", "gone", "other", "vanished", "nosystemd", "error"
 	rest string
-	size int64 // of the log, if the job has ended
 }
 
 func (v verdict) ended() bool { return v.word == "exit" || v.word == "killed" }
 
-// parseVerdict reads "verdict: exit 3 size 120" or "verdict: error TEXT".
+// parseVerdict reads "verdict: exit 3" or "verdict: error TEXT".
 func parseVerdict(said []byte) (verdict, error) {
-	_, last, found := cutLast(string(said), "verdict: ")
-	if !found {
+	i := bytes.LastIndex(said, []byte("verdict: "))
+	if i < 0 {
 		return verdict{}, fmt.Errorf("%w: no verdict on the job", ErrLost)
 	}
-	word, rest, _ := strings.Cut(strings.TrimSpace(clean(strings.ReplaceAll(last, "\n", " "))), " ")
-	v := verdict{word: word, rest: rest}
-	if !v.ended() {
-		return v, nil
-	}
-	result, size, _ := cutLast(rest, " size ")
-	n, err := strconv.ParseInt(strings.TrimSpace(size), 10, 64)
-	if err != nil || n < 0 {
-		return verdict{}, fmt.Errorf("verdict %q: want a size", last)
-	}
-	v.rest, v.size = result, n
-	return v, nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
+	last := strings.ReplaceAll(string(said[i+len("verdict: "):]), "\n", " ")
+	word, rest, _ := strings.Cut(strings.TrimSpace(clean(last)), " ")
+	return verdict{word, rest}, nil
 }
 
 // result is the error for an ended job, nil for exit status 0.

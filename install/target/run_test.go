@@ -53,9 +53,12 @@ func TestRun(t *testing.T) {
 			if !strings.Contains(err.Error(), "it's bold") || !bytes.Contains(exit.Output, []byte("oops\n")) {
 				t.Errorf("error %v with output %q does not show the log's end", err, exit.Output)
 			}
-			for name, mode := range map[string]os.FileMode{"": 0o700, "/03-install.sh": 0o600, "/03-install.log": 0o600, "/03-install.status": 0o600} {
-				info, err := os.Stat(m.dir + "/jobs/0001a2" + name)
-				if err != nil || info.Mode().Perm() != mode {
+			for name, mode := range map[string]os.FileMode{"": 0o700, "/03-install.*.sh": 0o600, "/03-install.log": 0o600, "/03-install.status": 0o600} {
+				found, _ := filepath.Glob(m.dir + "/jobs/0001a2" + name)
+				if len(found) != 1 {
+					t.Fatalf("%q: %q, want one", name, found)
+				}
+				if info, err := os.Stat(found[0]); err != nil || info.Mode().Perm() != mode {
 					t.Errorf("%q: %v, %v, want mode %o", name, info, err, mode)
 				}
 			}
@@ -152,6 +155,85 @@ func TestRunSecondController(t *testing.T) {
 	}
 }
 
+// TestRunPrograms: each program started costs 85 ms on a slow machine. A pause
+// depends on chance, and what the first job of a run makes is there for the next.
+func TestRunPrograms(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	tg := m.target(t, m.addr)
+	if err := tg.Run(t.Context(), Job{ID: "r/first", Script: "true"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	// Each program that follow.sh or launch.sh start is noted, by what /proc tells of
+	// its parent.
+	const note = `#!/bin/sh
+case $(/usr/bin/tr '\0' ' ' </proc/$PPID/cmdline) in
+*verdict*) echo %[1]s >>%[2]s ;;
+*systemd-run*) ;;
+*/launch-*) echo %[1]s >>%[2]s ;;
+esac
+exec %[3]s "$@"
+`
+	for _, tool := range []string{"cat", "chmod", "cmp", "cp", "cut", "flock", "head", "ln", "mkdir", "mv", "rm", "sed", "stat", "tail", "touch", "wc"} {
+		path, err := exec.LookPath(tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, m.dir+"/bin/"+tool, fmt.Appendf(nil, note, tool, m.dir+"/programs", path), 0o755)
+	}
+	if err := tg.Run(t.Context(), Job{ID: "r/second", Script: "exit 0"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if programs, _ := os.ReadFile(m.dir + "/programs"); string(programs) != "head\ntail\n" {
+		t.Errorf("programs started: %q, want head and tail", programs)
+	}
+}
+
+// TestRunLongLog: a job that never stops printing does not fill the workstation.
+func TestRunLongLog(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	tg := m.target(t, m.addr)
+	tg.set.log = 20
+	script, _ := numbers(10000)
+	var got []string
+	err := tg.Run(t.Context(), Job{ID: "r/s", Script: script + "; exit 4"}, func(l string) { got = append(got, l) })
+	equal(t, got, []string{"line 1", "line 2", "line 3", "... more than 20 bytes; the rest is on the machine in " + m.dir + "/jobs/r/s.log"})
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Status != 4 || !strings.Contains(err.Error(), "line 10000") {
+		t.Errorf("%v, want exit status 4 and the end of the log", err)
+	}
+}
+
+// TestRunTwoScripts: of two controllers that start the same job with different scripts
+// at once, one has its script run and the other is told.
+func TestRunTwoScripts(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	type result struct {
+		want string
+		got  []string
+		err  error
+	}
+	done := make(chan result)
+	for i := range 4 {
+		tg, r := m.target(t, m.addr), result{want: fmt.Sprint(i)}
+		go func() {
+			r.err = tg.Run(t.Context(), Job{ID: "r/s", Script: "echo " + r.want}, func(l string) { r.got = append(r.got, l) })
+			done <- r
+		}()
+	}
+	ran := 0
+	for range 4 {
+		switch r := <-done; {
+		case r.err == nil && len(r.got) == 1 && r.got[0] == r.want:
+			ran++
+		case !errors.Is(r.err, ErrOtherScript):
+			t.Errorf("%q, %v, want %q or ErrOtherScript", r.got, r.err, r.want)
+		}
+	}
+	if left, _ := filepath.Glob(m.dir + "/jobs/r/*.sh"); ran != 1 || len(left) != 1 {
+		t.Errorf("%d scripts ran, %q are left, want one", ran, left)
+	}
+}
+
 func TestStop(t *testing.T) {
 	m := newMachine(t, "/bin/sh")
 	tg := m.target(t, m.addr)
@@ -187,11 +269,14 @@ func TestRunRefusals(t *testing.T) {
 	if err := tg.once(t.Context(), func(c *conn) error { return f.follow(t.Context(), c) }); !errors.Is(err, ErrGone) {
 		t.Errorf("following a job that is not there: %v, want ErrGone", err)
 	}
-	// A machine that lost the result, as after the kill of everything at once.
-	if err := os.MkdirAll(m.dir+"/jobs/r/killed.ran", 0o700); err != nil {
+	// A machine that lost the result, as after the kill of everything at once. No
+	// process has an ID above 1<<22, the kernel's limit.
+	if err := os.MkdirAll(m.dir+"/jobs/r", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, m.dir+"/jobs/r/killed.sh", []byte("true"), 0o600)
+	tg.set.looks = 1
+	write(t, m.dir+"/jobs/r/killed.ran", fmt.Appendf(nil, "%d %s/jobs/r/killed.1.sh\n", 1<<22+1, m.dir), 0o600)
+	write(t, m.dir+"/jobs/r/killed.1.sh", []byte("true"), 0o600)
 	write(t, m.dir+"/jobs/r/killed.log", []byte("last words\n"), 0o600)
 	var exit *ExitError
 	if err := tg.Run(t.Context(), Job{ID: "r/killed", Script: "true"}, func(string) {}); !errors.As(err, &exit) || exit.Killed == "" {
@@ -221,8 +306,8 @@ func TestCutScript(t *testing.T) {
 	if starts, _ := os.ReadFile(m.dir + "/units/starts"); string(starts) != "start\n" {
 		t.Errorf("units started: %q, want one", starts)
 	}
-	if left, _ := filepath.Glob(m.dir + "/jobs/r/*.sh.*"); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+	if left, _ := filepath.Glob(m.dir + "/jobs/r/*.sh"); len(left) > 1 {
+		t.Errorf("left behind beside the script: %v", left)
 	}
 }
 
@@ -232,12 +317,10 @@ func TestParseVerdict(t *testing.T) {
 		want verdict
 		ok   bool
 	}{
-		{"following\nverdict: exit 0 size 12\n", verdict{"exit", "0", 12}, true},
-		{"noise\nverdict: killed oom-kill size  3\n", verdict{"killed", "oom-kill", 3}, true},
-		{"verdict: again\n", verdict{"again", "", 0}, true},
-		{"verdict: error no \x1b[1mspace\n", verdict{"error", "no space", 0}, true},
-		{"verdict: exit 0 size -1\n", verdict{}, false},
-		{"verdict: exit 0\n", verdict{}, false},
+		{"following\nverdict: exit 0\n", verdict{"exit", "0"}, true},
+		{"verdict: noise\nverdict: killed oom-kill\n", verdict{"killed", "oom-kill"}, true},
+		{"verdict: again\n", verdict{"again", ""}, true},
+		{"verdict: error no \x1b[1mspace\nleft\n", verdict{"error", "no space left"}, true},
 		{"tail: broken\n", verdict{}, false},
 	} {
 		got, err := parseVerdict([]byte(tt.said))

@@ -33,30 +33,41 @@ type plan struct {
 	total  int64    // bytes
 }
 
-func newPlan(files []File) (*plan, error) {
+// CheckFiles returns why [Target.Upload] would refuse files before it touches the
+// machine, nil if it would not: a path that is not absolute and clean or is there
+// twice, something below what is no directory, a device, a file without content.
+func CheckFiles(files []File) error {
 	listed := map[string]fs.FileMode{}
 	for _, f := range files {
 		if err := f.check(); err != nil {
-			return nil, fmt.Errorf("%q: %w", f.Path, err)
+			return fmt.Errorf("%q: %w", f.Path, err)
 		}
 		if _, twice := listed[f.Path]; twice {
-			return nil, fmt.Errorf("%q is listed twice", f.Path)
+			return fmt.Errorf("%q is listed twice", f.Path)
 		}
 		listed[f.Path] = f.Mode.Type()
 	}
-	p, stages := &plan{}, map[string]bool{}
-	for i, f := range files {
-		dir := path.Dir(f.Path)
-		for d := dir; d != "/"; d = path.Dir(d) {
+	for _, f := range files {
+		for d := path.Dir(f.Path); d != "/"; d = path.Dir(d) {
 			if typ, ok := listed[d]; ok && typ != fs.ModeDir {
-				return nil, fmt.Errorf("%q lies in %q, which is listed as no directory", f.Path, d)
+				return fmt.Errorf("%q lies in %q, which is listed as no directory", f.Path, d)
 			}
 		}
+	}
+	return nil
+}
+
+func newPlan(files []File) (*plan, error) {
+	if err := CheckFiles(files); err != nil {
+		return nil, err
+	}
+	p, stages := &plan{}, map[string]bool{}
+	for i, f := range files {
 		if f.Mode.IsDir() {
 			p.dirs = append(p.dirs, f)
 			continue
 		}
-		in := path.Join(dir, stage)
+		in := path.Join(path.Dir(f.Path), stage)
 		stages[in] = true
 		p.files = append(p.files, staged{f, path.Join(in, strconv.Itoa(i))})
 		if f.Mode.IsRegular() {
@@ -102,11 +113,19 @@ func (f File) octal() string {
 func (u *upload) prepare(ctx context.Context) (systems []string, err error) {
 	var script strings.Builder
 	line := func(argv ...string) { fmt.Fprintln(&script, command.New(argv...)) }
-	fmt.Fprintln(&script, "set -e\numask 022")
+	parents := func(dir string) {
+		mask := "022"
+		if strings.HasPrefix(dir+"/", u.conn.set.run+"/") {
+			mask = "077" // what jobs keep there is for root only
+		}
+		fmt.Fprintf(&script, "umask %s\n[ -d %s ] || ", mask, command.Quote(dir))
+		line("mkdir", "-p", "--", dir)
+	}
+	fmt.Fprintln(&script, "set -e")
 	for _, d := range u.dirs {
 		temp := path.Join(path.Dir(d.Path), stage)
 		fmt.Fprintf(&script, "if [ ! -d %s ]; then\n", command.New(d.Path))
-		line("mkdir", "-p", "--", path.Dir(d.Path))
+		parents(path.Dir(d.Path))
 		line("rm", "-rf", "--", temp)
 		line("mkdir", "-m", "0700", "--", temp)
 		line("chown", fmt.Sprintf("%d:%d", d.UID, d.GID), "--", temp)
@@ -115,8 +134,7 @@ func (u *upload) prepare(ctx context.Context) (systems []string, err error) {
 		fmt.Fprintln(&script, "fi")
 	}
 	for _, s := range u.stages {
-		fmt.Fprintf(&script, "[ -d %s ] || ", command.New(path.Dir(s)))
-		line("mkdir", "-p", "--", path.Dir(s))
+		parents(path.Dir(s))
 	}
 	fmt.Fprintln(&script, "umask 077")
 	for chunk := range slices.Chunk(u.stages, 200) {

@@ -11,11 +11,13 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,6 +25,10 @@ import (
 	"github.com/nixctl/nixctl/discovery/verify"
 	"golang.org/x/crypto/ssh"
 )
+
+// ErrOtherBoot is wrapped by the error for a connection that does not lead to the
+// boot that was pinned, see [Target.Pin].
+var ErrOtherBoot = errors.New("another machine, or another boot of it, answers now; what runs there is not this work")
 
 // ErrLost is wrapped by errors of a connection that was lost or could not be
 // opened. What was asked of the machine may or may not have been done.
@@ -33,6 +39,13 @@ var ErrLost = errors.New("connection lost")
 // machine does not confirm by then, the connection is closed and the other methods
 // see it lost.
 type Target struct {
+	// These may be set before use. OnLost is called when [Target.Run] or
+	// [Target.Upload] lost the connection and is about to dial again, OnBack when it
+	// is back: in turn, one call at a time. They must not use the Target.
+	OnLost func(err error)
+	OnBack func()
+	GiveUp time.Duration // dial no longer than this after a loss; 0 means 10 minutes
+
 	name string
 	dial func(context.Context) (*ssh.Client, error)
 	set  settings
@@ -43,6 +56,10 @@ type Target struct {
 	mu     sync.Mutex
 	conn   *conn // nil until dialled
 	closed bool
+	boot   string // the boot ID that new connections must lead to; "" for any
+
+	telling sync.Mutex
+	lost    bool // OnLost was called last
 }
 
 // settings are what tests shorten or move.
@@ -53,7 +70,10 @@ type settings struct {
 	backOff   time.Duration // longest pause between two attempts to dial
 	run       string        // where jobs are kept on the machine
 	systemd   string        // exists while systemd runs, sd_booted(3)
+	bootID    string        // the kernel's file that tells it, random(4)
 	streams   int64         // SFTP requests on their way at once
+	log       int64         // bytes of a job's log that are passed on
+	looks     int           // for the result of a job that was killed, one each 50 ms
 }
 
 var usual = settings{
@@ -63,7 +83,10 @@ var usual = settings{
 	backOff:   5 * time.Second,
 	run:       "/run/nixctl",
 	systemd:   "/run/systemd/system",
+	bootID:    "/proc/sys/kernel/random/boot_id",
 	streams:   128,
+	log:       64 << 20,
+	looks:     100,
 }
 
 // Dial logs in to a verified installer. It does not try twice.
@@ -104,16 +127,13 @@ func (t *Target) connect(ctx context.Context) (*conn, error) {
 	if c, err := t.current(); c != nil || err != nil {
 		return c, err
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, t.set.dial)
-	defer cancel()
-	client, err := t.dial(dialCtx)
+	c, err := t.open(ctx)
 	if err != nil {
 		if ctx.Err() == nil && transient(err) {
 			return nil, fmt.Errorf("%w: %w", ErrLost, err)
 		}
 		return nil, err
 	}
-	c := newConn(client, t.set)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -122,6 +142,50 @@ func (t *Target) connect(ctx context.Context) (*conn, error) {
 	}
 	t.conn = c
 	return c, nil
+}
+
+// open makes a new connection, to the right boot.
+func (t *Target) open(ctx context.Context) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.set.dial)
+	defer cancel()
+	client, err := t.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(client, t.set)
+	if err := t.checkBoot(ctx, c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Pin makes sure that later connections lead to the same boot of the same machine,
+// by the content of /proc/sys/kernel/random/boot_id, random(4). A host key alone does
+// not tell machines apart that booted one medium. Where another one answers, the
+// methods fail with [ErrOtherBoot] at once. The connection there is stays.
+func (t *Target) Pin(bootID string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.boot = strings.TrimSpace(bootID)
+}
+
+// checkBoot asks a new connection for the boot that it leads to, if one is pinned.
+func (t *Target) checkBoot(ctx context.Context, c *conn) error {
+	t.mu.Lock()
+	want := t.boot
+	t.mu.Unlock()
+	if want == "" {
+		return nil
+	}
+	out := &bounded{limit: 256}
+	if err := c.exec(ctx, "cat "+t.set.bootID, nil, out, io.Discard); err != nil {
+		return fmt.Errorf("read the boot id: %w", err)
+	}
+	if got := strings.TrimSpace(out.String()); got != want {
+		return fmt.Errorf("%w (boot id %q, not %q)", ErrOtherBoot, got, want)
+	}
+	return nil
 }
 
 // current returns the connection if it is alive, nil if there is none.
@@ -147,21 +211,28 @@ func (t *Target) once(ctx context.Context, op func(*conn) error) error {
 }
 
 // persist runs op until it ends otherwise than by a lost connection. After a loss
-// it dials again, with pauses that grow while nothing answers.
+// it dials again, with pauses that grow while nothing answers, and not for ever.
 func (t *Target) persist(ctx context.Context, op func(*conn) error) error {
 	const first = 100 * time.Millisecond
 	pause := min(first, t.set.backOff)
+	var since time.Time // when the connection was lost
 	for {
-		connected := false
 		err := t.once(ctx, func(c *conn) error {
-			connected = true
+			since, pause = time.Time{}, min(first, t.set.backOff)
+			t.tell(nil)
 			return op(c)
 		})
 		if !errors.Is(err, ErrLost) {
 			return err
 		}
-		if connected {
-			pause = min(first, t.set.backOff)
+		if c, _ := t.current(); c == nil {
+			t.tell(err)
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if limit := cmp.Or(t.GiveUp, 10*time.Minute); time.Since(since) >= limit {
+			return fmt.Errorf("no connection for %v; what runs on the machine goes on: see that it can be reached, then resume (last: %w)", limit, err)
 		}
 		select {
 		case <-time.After(pause):
@@ -169,6 +240,22 @@ func (t *Target) persist(ctx context.Context, op func(*conn) error) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
 		}
+	}
+}
+
+// tell reports the loss of the connection, or with nil that it is back, once.
+func (t *Target) tell(loss error) {
+	t.telling.Lock()
+	defer t.telling.Unlock()
+	if t.lost == (loss != nil) {
+		return
+	}
+	t.lost = loss != nil
+	switch {
+	case t.lost && t.OnLost != nil:
+		t.OnLost(loss)
+	case !t.lost && t.OnBack != nil:
+		t.OnBack()
 	}
 }
 

@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nixctl/nixctl/discovery"
@@ -140,13 +144,194 @@ func TestSilence(t *testing.T) {
 	equal(t, got, []string{"one", "two"})
 }
 
-// TestKeepAlive: a quiet command outlives the patience many times over.
+// TestKeepAlive: with a machine that answers a quiet command goes on for days, with
+// one that does not it is lost.
 func TestKeepAlive(t *testing.T) {
-	m := newMachine(t, "/bin/sh")
-	m.set.keepAlive, m.set.patience = 20*time.Millisecond, 400*time.Millisecond
-	if _, err := m.target(t, m.addr).Output(t.Context(), command.New("sleep", "1.5")); err != nil {
-		t.Errorf("quiet command: %v", err)
+	for _, answers := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newConn(quietMachine(t, answers), usual)
+			defer c.Close()
+			if err := c.exec(t.Context(), "sleep 2d", nil, io.Discard, io.Discard); errors.Is(err, ErrLost) == answers || answers && err != nil {
+				t.Errorf("answers: %v, command: %v", answers, err)
+			}
+		})
 	}
+}
+
+// quietMachine is an SSH server in this process whose command says nothing for two
+// days and then succeeds.
+func quietMachine(t *testing.T, answers bool) *ssh.Client {
+	t.Helper()
+	here, there := pipe()
+	key, _ := newKey(t)
+	go func() {
+		config := &ssh.ServerConfig{NoClientAuth: true}
+		config.AddHostKey(key)
+		_, channels, requests, err := ssh.NewServerConn(there, config)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		go func() {
+			for r := range requests {
+				if answers {
+					r.Reply(true, nil)
+				}
+			}
+		}()
+		for c := range channels {
+			session, exec, err := c.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				for r := range exec {
+					r.Reply(true, nil)
+				}
+			}()
+			time.Sleep(48 * time.Hour)
+			session.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{}))
+			session.Close()
+		}
+	}()
+	conn, channels, requests, err := ssh.NewClientConn(here, "quiet", &ssh.ClientConfig{HostKeyCallback: ssh.FixedHostKey(key.PublicKey())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ssh.NewClient(conn, channels, requests)
+}
+
+// pipe is a net.Pipe that takes writes before they are read, as a socket does.
+func pipe() (a, b net.Conn) {
+	a, b = net.Pipe()
+	return newBuffered(a), newBuffered(b)
+}
+
+type buffered struct {
+	net.Conn
+	pieces chan []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newBuffered(c net.Conn) *buffered {
+	b := &buffered{Conn: c, pieces: make(chan []byte, 1000), closed: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case p := <-b.pieces:
+				c.Write(p)
+			case <-b.closed:
+				c.Close()
+				return
+			}
+		}
+	}()
+	return b
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	select {
+	case b.pieces <- bytes.Clone(p):
+		return len(p), nil
+	case <-b.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (b *buffered) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return b.Conn.Close()
+}
+
+// TestPin: nothing is done on a twin that has the same host key.
+func TestPin(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	m.set.bootID = m.dir + "/boot_id"
+	write(t, m.set.bootID, []byte("first\n"), 0o600)
+	l := newLink(t, m.addr, nil)
+	tg := m.target(t, l.addr())
+	tg.OnLost = func(err error) { t.Errorf("lost: %v", err) }
+	tg.Pin("first\n")
+	if _, err := tg.Output(t.Context(), command.New("true")); err != nil {
+		t.Errorf("same boot: %v", err)
+	}
+	write(t, m.set.bootID, []byte("second\n"), 0o600)
+	if _, err := tg.Output(t.Context(), command.New("true")); err != nil {
+		t.Errorf("connection that was checked: %v", err)
+	}
+	tg.conn.Close()
+	if err := tg.Run(t.Context(), Job{ID: "r/s", Script: "touch " + m.dir + "/touched"}, nil); !errors.Is(err, ErrOtherBoot) {
+		t.Errorf("job: %v, want ErrOtherBoot", err)
+	}
+	if err := tg.Upload(t.Context(), []File{file(m.dir+"/touched", "x", 0o600)}, nil); !errors.Is(err, ErrOtherBoot) {
+		t.Errorf("upload: %v, want ErrOtherBoot", err)
+	}
+	if err := tg.Reboot(t.Context()); !errors.Is(err, ErrOtherBoot) {
+		t.Errorf("reboot: %v, want ErrOtherBoot", err)
+	}
+	if _, err := os.Stat(m.dir + "/touched"); err == nil {
+		t.Error("the other machine was changed")
+	}
+	if err := os.Remove(m.set.bootID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tg.Output(t.Context(), command.New("true")); err == nil || errors.Is(err, ErrLost) {
+		t.Errorf("no boot id: %v, want a refusal", err)
+	}
+}
+
+// TestLostAndBack: each loss is told once, however often dialling fails.
+func TestLostAndBack(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	l := newLink(t, m.addr, func(l *link) { l.down, l.times = 30<<10, 2 })
+	tg := m.target(t, l.addr())
+	var told []string
+	refused := 0
+	dial := tg.dial
+	tg.dial = func(ctx context.Context) (*ssh.Client, error) {
+		if n := len(told); n > 0 && told[n-1] == "lost" && refused < 3*n {
+			refused++
+			return nil, syscall.ECONNREFUSED
+		}
+		return dial(ctx)
+	}
+	tg.OnLost = func(err error) {
+		if told = append(told, "lost"); !errors.Is(err, ErrLost) {
+			t.Errorf("told %v, want ErrLost", err)
+		}
+	}
+	tg.OnBack = func() { told = append(told, "back") }
+	script, want := numbers(10000)
+	var got []string
+	if err := tg.Run(t.Context(), Job{ID: "r/s", Script: script}, func(l string) { got = append(got, l) }); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, got, want)
+	equal(t, told, []string{"lost", "back", "lost", "back"})
+}
+
+// TestGiveUp: what waits for the machine says after a while that it is no use.
+func TestGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tg := newTarget("web1", usual, func(context.Context) (*ssh.Client, error) { return nil, syscall.EHOSTUNREACH })
+		lost := 0
+		tg.OnLost = func(error) { lost++ }
+		for limit, want := range map[time.Duration]string{0: "10m0s", time.Hour: "1h0m0s"} {
+			start := time.Now()
+			tg.GiveUp = limit
+			err := tg.Upload(t.Context(), []File{file("/a", "x", 0o600)}, nil)
+			if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "no connection for "+want+"; what runs on the machine goes on") {
+				t.Errorf("limit %v: %v", limit, err)
+			}
+			if took := time.Since(start).Truncate(time.Minute); took.String() != want { // of the fake clock
+				t.Errorf("limit %v: gave up after %v", limit, took)
+			}
+		}
+		if lost != 1 {
+			t.Errorf("the loss was told %d times, want once", lost)
+		}
+	})
 }
 
 // TestCancelInBlackHole: patience is long here, so only ctx can end the command.

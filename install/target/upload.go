@@ -37,12 +37,13 @@ const stage = ".nixctl-upload"
 // time is there a half file at a final path.
 //
 // Directories that are missing are made, with the mode that files has for them or
-// else 0755 and root's. Those that exist keep their mode and owner, listed or not.
+// else 0755 and root's, or 0700 below /run/nixctl. Those that exist keep their mode and owner, listed or not.
 // Existing files and links are replaced.
 //
 // Files are sent side by side with mode 0600, compared by SHA-256 with what the
 // machine reads back, given their modes, synced, renamed and synced again. A link
-// that is lost is dialled again and the upload restarted, until ctx is done.
+// that is lost is dialled again and the upload restarted, until ctx is done
+// or [Target.GiveUp] has passed.
 // progress, if not nil, is told the bytes sent, one call at a time; they go back to
 // 0 at a restart. Several uploads to one machine are done one after the other.
 func (t *Target) Upload(ctx context.Context, files []File, progress func(done, total int64)) error {

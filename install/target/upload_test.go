@@ -10,9 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/pkg/sftp"
 )
@@ -208,9 +208,12 @@ func TestUploadRefusals(t *testing.T) {
 		"below a link":   {{Path: "/a", Mode: fs.ModeSymlink, Link: "b"}, ok},
 		"negative bytes": {{Path: "/a", Size: -1, Open: ok.Open}},
 	} {
-		if _, err := newPlan(files); err == nil {
+		if CheckFiles(files) == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	if err := CheckFiles([]File{ok, file("/a/c", "", 0), {Path: "/a", Mode: fs.ModeDir | 0o755}}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -226,30 +229,65 @@ func TestUploadChangedFile(t *testing.T) {
 	}
 }
 
-// TestUploadPipelines compares, over a link of 20 ms a round trip, what a file costs
-// side by side with many and one after the other.
-func TestUploadPipelines(t *testing.T) {
+// TestUploadSideBySide: as many files as there may be requests are open at once, and
+// no more. None is read before that many are.
+func TestUploadSideBySide(t *testing.T) {
 	m := newMachine(t, "/bin/sh")
-	l := newLink(t, m.addr, func(l *link) { l.delay = 10 * time.Millisecond })
+	m.set.streams = 16
+	var open, most atomic.Int64
+	enough := make(chan struct{})
 	root := t.TempDir()
-	cost := func(streams int64, n int) time.Duration {
-		m.set.streams = streams
-		tg := m.target(t, l.addr())
-		var files []File
-		for i := range n {
-			files = append(files, file(fmt.Sprintf("%s/%d/%d/%d", root, streams, i%20, i), "content", 0o644))
+	var files []File
+	for i := range 200 {
+		f := file(fmt.Sprintf("%s/%d/%d", root, i%20, i), "content", 0o644)
+		content := f.Open
+		f.Open = func() (io.ReadCloser, error) {
+			n := open.Add(1)
+			if most.Store(max(most.Load(), n)); n == m.set.streams {
+				close(enough)
+			}
+			select {
+			case <-enough:
+			case <-t.Context().Done():
+			}
+			r, err := content()
+			return closer{r, func() { open.Add(-1) }}, err
 		}
-		start := time.Now()
-		if err := tg.Upload(t.Context(), files, nil); err != nil {
-			t.Fatal(err)
-		}
-		took := time.Since(start)
-		t.Logf("%d files, %d at a time: %v, at most %.0f round trips", n, streams, took, took.Seconds()/(2*l.delay).Seconds())
-		return took / time.Duration(n)
+		files = append(files, f)
 	}
-	single, many := cost(1, 30), cost(usual.streams, 1000)
-	if ratio := float64(single) / float64(many); ratio < 8 {
-		t.Errorf("a file among many takes 1/%.1f of the time of one alone, want less than 1/8", ratio)
+	if err := m.target(t, m.addr).Upload(t.Context(), files, nil); err != nil {
+		t.Fatal(err)
+	}
+	if most.Load() != m.set.streams {
+		t.Errorf("%d files were open at once, want %d", most.Load(), m.set.streams)
+	}
+}
+
+// A closer calls closed when it is closed.
+type closer struct {
+	io.Reader
+	closed func()
+}
+
+func (c closer) Close() error {
+	c.closed()
+	return nil
+}
+
+// TestUploadPrivate: the directory of a run is for root only, also if a file comes
+// before the first job.
+func TestUploadPrivate(t *testing.T) {
+	m := newMachine(t, "/bin/sh")
+	m.set.run = m.dir + "/run/nixctl"
+	files := []File{file(m.set.run+"/1/passphrase", "x", 0o600), file(m.dir+"/else/where", "x", 0o600),
+		{Path: m.set.run + "/2/dir", Mode: fs.ModeDir | 0o755}}
+	if err := m.target(t, m.addr).Upload(t.Context(), files, nil); err != nil {
+		t.Fatal(err)
+	}
+	for dir, mode := range map[string]fs.FileMode{m.set.run: 0o700, m.set.run + "/1": 0o700, m.set.run + "/2": 0o700, m.dir + "/else": 0o755} {
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%q: %v, %v, want mode %o", dir, info, err, mode)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -157,7 +158,7 @@ func TestOneISOTwoMachines(t *testing.T) {
 		t.Fatal("a dry run has written to a disk")
 	}
 
-	r := b.install("tiny", "--on", mac, "--disk", "only", "--flake", b.flake())
+	r := b.install("tiny", "--on", "serial:LAB-right", "--disk", "only", "--flake", b.flake())
 	b.want(b.login(r, "hostname"), "tiny")
 	if after := read(t, []string{left.Disks[0].File}); !bytes.Equal(before[0], after[0]) {
 		t.Error("the other machine's disk was written to")
@@ -178,8 +179,7 @@ func TestRefusals(t *testing.T) {
 	b.hostKey("db1")
 	stranger := b.boot(lab.Spec{Name: "db1", Kind: lab.Micro, HostKey: foreign})
 
-	strangerAt, _ := stranger.Address()
-	o := b.run(4, "install", "db1", "--on", strangerAt.String(), "--disk", "only", "--yes")
+	o := b.run(4, "install", "db1", "--on", mustAddress(t, stranger), "--disk", "only", "--yes")
 	b.want(o.stderr, "SHA256:", "nothing was logged in to")
 	b.run(3, "install", "nobody", "--disk", "only", "--yes")
 	b.run(2, "install", "web1")
@@ -193,6 +193,11 @@ func TestRefusals(t *testing.T) {
 	b.want(o.stderr, "empty0", "full0")
 	o = b.run(5, "install", "web1", "--disk", "serial:nothere", "--yes")
 	b.want(o.stderr, "nothere", "empty0")
+	o = b.run(4, "install", "db1", "--on", mustAddress(t, g), "--disk", "only", "--yes")
+	b.want(o.stderr, `proved to be "web1"`, "--installer web1")
+	o = b.run(5, "install", "web1", "--disk", "serial:full0", "--yes")
+	b.want(o.stderr, "needs")
+
 	o = b.run(0, "show", "web1", "--json")
 	var facts struct {
 		Firmware string
@@ -228,6 +233,14 @@ func TestControllerDies(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	b.await(ctx, g, known, "ls /run/nixctl/*/*install-system.log", "install-system.log")
+
+	// Meanwhile nobody else gets at the machine: not from here, and not from another
+	// workstation, which has no lock in common with this one.
+	again := []string{"install", "tiny", "--yes", "--disk", "only", "--wipe", "--flake", b.flake()}
+	b.want(b.run(8, again...).stderr, "another nixctl on this workstation")
+	other := b.Nixctl(t.Context(), again...)
+	other.Env = append(other.Env, "HOME="+t.TempDir())
+	b.want(b.finish(8, other).stderr, "is at work on the machine")
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -251,4 +264,126 @@ func (b *bench) await(ctx context.Context, g *lab.Guest, known, ask, text string
 		}
 	}
 	b.t.Fatalf("%s never said %q, but:\n%s", ask, text, out)
+}
+
+func mustAddress(t *testing.T, g *lab.Guest) string {
+	t.Helper()
+	addr, ok := g.Address()
+	if !ok {
+		t.Fatalf("%s has no address", g.Name)
+	}
+	return addr.String()
+}
+
+// TestReadySystem sends a system that the workstation has built, and extra files with
+// an owner, to an XFS root.
+func TestReadySystem(t *testing.T) {
+	t.Parallel()
+	b := newLab(t)
+	system, err := b.BuildSystem(t.Context(), b.flake(), "tiny-xfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.boot(lab.Spec{Name: "tiny-xfs", Firmware: vm.UEFI, HostKey: b.hostKey("tiny-xfs"), Disks: []lab.Disk{drive("scsi", "target0", 4*gib)}})
+	extra := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"var/lib/app/token": 0o640, "var/lib/app/a b\n$(c)": 0o600} {
+		file := filepath.Join(extra, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("planted-secret"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := b.install("tiny-xfs", "--disk", "serial:target0", "--layout", "xfs", "--system", system,
+		"--extra-files", extra, "--owner", "/var/lib/app=1000:100")
+	if r.Proof.System != system {
+		t.Errorf("runs %s, want %s", r.Proof.System, system)
+	}
+	b.want(b.login(r, "stat -c '%a %u:%g' /var/lib /var/lib/app /var/lib/app/token; grep ' / ' /proc/mounts"),
+		"755 0:0\n700 1000:100\n640 1000:100", " xfs ")
+}
+
+// TestNotProved: a machine that does not come up in time is not said to be done. It
+// runs a plain configuration.
+func TestNotProved(t *testing.T) {
+	t.Parallel()
+	b := newLab(t)
+	b.boot(lab.Spec{Name: "plain", Firmware: vm.BIOS, HostKey: b.hostKey("plain"), Disks: []lab.Disk{drive("sata", "target0", 4*gib)}})
+	keys, err := os.ReadFile(filepath.Join(b.Keys, "authorized_keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	config := `{ ... }:
+{
+  imports = [ ./hardware-configuration.nix ];
+  boot.loader.grub.enable = true;
+  boot.loader.grub.device = "/dev/sda";
+  networking.hostName = "plain";
+  services.openssh.enable = true;
+  users.users.root.openssh.authorizedKeys.keys = [ "` + strings.TrimSpace(string(keys)) + `" ];
+  system.stateVersion = "25.05";
+}
+`
+	if err := os.WriteFile(filepath.Join(dir, "configuration.nix"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := b.run(7, "install", "plain", "--disk", "serial:target0", "--yes", "--config", dir, "--wait", "1s")
+	b.want(o.stderr, "the installed system is not proved")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	for {
+		cmd := b.Nixctl(ctx, "ssh", "plain", "--", "grep", "-c", "VARIANT_ID=installer", "/etc/os-release")
+		if out, _ := cmd.Output(); strings.TrimSpace(string(out)) == "0" {
+			break // it was only slow: this is the installed system
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal("the installed system never came up")
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// TestDisksInGuest runs the tests of package disk on a machine that has what they
+// need: device mapper, RAID and a kernel that reads GPT.
+func TestDisksInGuest(t *testing.T) {
+	t.Parallel()
+	b := newLab(t)
+	g := b.boot(lab.Spec{Name: "disks", HostKey: b.hostKey("disks"), Memory: 2048})
+	known, err := g.KnownHosts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const source = "../../install/disk"
+	dir := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", filepath.Join(dir, "disk.test"), source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.CopyFS(filepath.Join(dir, "testdata"), os.DirFS(source+"/testdata")); err != nil {
+		t.Fatal(err)
+	}
+	archive, err := exec.CommandContext(t.Context(), "tar", "-C", dir, "-cf", "-", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := g.SSH(t.Context(), known, "mkdir -p /tmp/disk && tar -C /tmp/disk -xf -")
+	send.Stdin = bytes.NewReader(archive)
+	if out, err := send.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := g.SSH(t.Context(), known, "cd /tmp/disk && ./disk.test -test.v -test.timeout 15m").CombinedOutput()
+	text := string(out)
+	if err != nil || strings.Contains(text, "--- SKIP") {
+		t.Errorf("%v; none may fail or skip:\n%s", err, text)
+	}
+	for l := range strings.Lines(text) {
+		if strings.Contains(l, "--- ") {
+			t.Log(strings.TrimSpace(l))
+		}
+	}
 }
