@@ -109,7 +109,7 @@ func describeContent(d facts.Disk) []string {
 		}
 	}
 	if len(d.Partitions) == 0 && d.FileSystem == "" && len(d.Holders) == 0 {
-		return []string{"  empty"}
+		return []string{"  no known content"}
 	}
 	if d.FileSystem != "" || len(d.Holders) > 0 {
 		walk(d.Volume, "  ")

@@ -77,7 +77,7 @@ func (v *view) state() string {
 	step := filepath.Base(latest)
 	result, err := os.ReadFile(latest + ".status")
 	switch {
-	case err != nil:
+	case err != nil, len(result) == 0: // it is being written
 		return "installing: " + step
 	case strings.TrimSpace(string(result)) == "exit 0":
 		return "installing: done with " + step

@@ -22,6 +22,7 @@ func TestState(t *testing.T) {
 		{"begun", []string{"1/01-mount.ran"}, "installing: 01-mount"},
 		{"between steps", []string{"1/01-mount.ran", "1/01-mount.status=exit 0\n"}, "installing: done with 01-mount"},
 		{"second step", []string{"1/01-mount.ran", "1/01-mount.status=exit 0\n", "1/02-install.ran"}, "installing: 02-install"},
+		{"ends just now", []string{"1/01-mount.ran", "1/01-mount.status="}, "installing: 01-mount"},
 		{"failed", []string{"1/01-mount.ran", "1/01-mount.status=exit 1\n"}, "installation failed at 01-mount"},
 		{"begun again", []string{"1/01-mount.ran", "1/01-mount.status=killed oom\n", "2/01-mount.ran"}, "installing: 01-mount"},
 	}

@@ -203,34 +203,41 @@ func TestRunLongLog(t *testing.T) {
 	}
 }
 
-// TestRunTwoScripts: of two controllers that start the same job with different scripts
-// at once, one has its script run and the other is told.
+// TestRunTwoScripts: the second controller looks whether the job was begun before the
+// first begins it, and sends another script. Its head waits until then.
 func TestRunTwoScripts(t *testing.T) {
 	m := newMachine(t, "/bin/sh")
-	type result struct {
-		want string
-		got  []string
-		err  error
+	first, second := Job{ID: "r/s", Script: "echo first"}, Job{ID: "r/s", Script: "echo second"}
+	head, err := exec.LookPath("head")
+	if err != nil {
+		t.Fatal(err)
 	}
-	done := make(chan result)
-	for i := range 4 {
-		tg, r := m.target(t, m.addr), result{want: fmt.Sprint(i)}
-		go func() {
-			r.err = tg.Run(t.Context(), Job{ID: "r/s", Script: "echo " + r.want}, func(l string) { r.got = append(r.got, l) })
-			done <- r
-		}()
+	write(t, m.dir+"/bin/head", fmt.Appendf(nil, `#!/bin/sh
+if [ "$2" = %d ]; then
+	: >%[2]s/waits
+	until [ -s %[2]s/jobs/r/s.status ] && [ ! -d %[2]s/units/%[3]s ]; do sleep 0.05; done
+fi
+exec %[4]s "$@"
+`, len(second.Script), m.dir, first.Unit(), head), 0o755)
+	done := make(chan error)
+	late := m.target(t, m.addr)
+	go func() {
+		done <- late.Run(t.Context(), second, func(l string) { t.Errorf("the second one is told %q", l) })
+	}()
+	await(t, func() bool { _, err := os.Stat(m.dir + "/waits"); return err == nil })
+	var got []string
+	if err := m.target(t, m.addr).Run(t.Context(), first, func(l string) { got = append(got, l) }); err != nil {
+		t.Error(err)
 	}
-	ran := 0
-	for range 4 {
-		switch r := <-done; {
-		case r.err == nil && len(r.got) == 1 && r.got[0] == r.want:
-			ran++
-		case !errors.Is(r.err, ErrOtherScript):
-			t.Errorf("%q, %v, want %q or ErrOtherScript", r.got, r.err, r.want)
-		}
+	equal(t, got, []string{"first"})
+	if err := <-done; !errors.Is(err, ErrOtherScript) {
+		t.Errorf("second script: %v, want ErrOtherScript", err)
 	}
-	if left, _ := filepath.Glob(m.dir + "/jobs/r/*.sh"); ran != 1 || len(left) != 1 {
-		t.Errorf("%d scripts ran, %q are left, want one", ran, left)
+	if log, _ := os.ReadFile(m.dir + "/jobs/r/s.log"); string(log) != "first\n" {
+		t.Errorf("log %q, want that of the first script alone", log)
+	}
+	if left, _ := filepath.Glob(m.dir + "/jobs/r/*.sh"); len(left) != 1 {
+		t.Errorf("%q are left, want the script that ran", left)
 	}
 }
 

@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -144,106 +143,6 @@ func TestSilence(t *testing.T) {
 	equal(t, got, []string{"one", "two"})
 }
 
-// TestKeepAlive: with a machine that answers a quiet command goes on for days, with
-// one that does not it is lost.
-func TestKeepAlive(t *testing.T) {
-	for _, answers := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			c := newConn(quietMachine(t, answers), usual)
-			defer c.Close()
-			if err := c.exec(t.Context(), "sleep 2d", nil, io.Discard, io.Discard); errors.Is(err, ErrLost) == answers || answers && err != nil {
-				t.Errorf("answers: %v, command: %v", answers, err)
-			}
-		})
-	}
-}
-
-// quietMachine is an SSH server in this process whose command says nothing for two
-// days and then succeeds.
-func quietMachine(t *testing.T, answers bool) *ssh.Client {
-	t.Helper()
-	here, there := pipe()
-	key, _ := newKey(t)
-	go func() {
-		config := &ssh.ServerConfig{NoClientAuth: true}
-		config.AddHostKey(key)
-		_, channels, requests, err := ssh.NewServerConn(there, config)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		go func() {
-			for r := range requests {
-				if answers {
-					r.Reply(true, nil)
-				}
-			}
-		}()
-		for c := range channels {
-			session, exec, err := c.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				for r := range exec {
-					r.Reply(true, nil)
-				}
-			}()
-			time.Sleep(48 * time.Hour)
-			session.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{}))
-			session.Close()
-		}
-	}()
-	conn, channels, requests, err := ssh.NewClientConn(here, "quiet", &ssh.ClientConfig{HostKeyCallback: ssh.FixedHostKey(key.PublicKey())})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ssh.NewClient(conn, channels, requests)
-}
-
-// pipe is a net.Pipe that takes writes before they are read, as a socket does.
-func pipe() (a, b net.Conn) {
-	a, b = net.Pipe()
-	return newBuffered(a), newBuffered(b)
-}
-
-type buffered struct {
-	net.Conn
-	pieces chan []byte
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newBuffered(c net.Conn) *buffered {
-	b := &buffered{Conn: c, pieces: make(chan []byte, 1000), closed: make(chan struct{})}
-	go func() {
-		for {
-			select {
-			case p := <-b.pieces:
-				c.Write(p)
-			case <-b.closed:
-				c.Close()
-				return
-			}
-		}
-	}()
-	return b
-}
-
-func (b *buffered) Write(p []byte) (int, error) {
-	select {
-	case b.pieces <- bytes.Clone(p):
-		return len(p), nil
-	case <-b.closed:
-		return 0, net.ErrClosed
-	}
-}
-
-func (b *buffered) Close() error {
-	b.once.Do(func() { close(b.closed) })
-	return b.Conn.Close()
-}
-
 // TestPin: nothing is done on a twin that has the same host key.
 func TestPin(t *testing.T) {
 	m := newMachine(t, "/bin/sh")
@@ -284,14 +183,16 @@ func TestPin(t *testing.T) {
 // TestLostAndBack: each loss is told once, however often dialling fails.
 func TestLostAndBack(t *testing.T) {
 	m := newMachine(t, "/bin/sh")
-	l := newLink(t, m.addr, func(l *link) { l.down, l.times = 30<<10, 2 })
-	tg := m.target(t, l.addr())
+	fifo := m.dir + "/fifo"
+	if out, err := exec.Command("mkfifo", fifo).CombinedOutput(); err != nil {
+		t.Fatalf("mkfifo: %s", out)
+	}
+	tg := m.target(t, m.addr)
 	var told []string
-	refused := 0
+	refuse := 0
 	dial := tg.dial
 	tg.dial = func(ctx context.Context) (*ssh.Client, error) {
-		if n := len(told); n > 0 && told[n-1] == "lost" && refused < 3*n {
-			refused++
+		if refuse--; refuse >= 0 {
 			return nil, syscall.ECONNREFUSED
 		}
 		return dial(ctx)
@@ -300,14 +201,22 @@ func TestLostAndBack(t *testing.T) {
 		if told = append(told, "lost"); !errors.Is(err, ErrLost) {
 			t.Errorf("told %v, want ErrLost", err)
 		}
+		refuse = 3
 	}
-	tg.OnBack = func() { told = append(told, "back") }
-	script, want := numbers(10000)
+	tg.OnBack = func() {
+		told = append(told, "back")
+		write(t, fifo, fmt.Appendf(nil, "%d\n", len(told)), 0)
+	}
 	var got []string
-	if err := tg.Run(t.Context(), Job{ID: "r/s", Script: script}, func(l string) { got = append(got, l) }); err != nil {
+	err := tg.Run(t.Context(), Job{ID: "r/s", Script: "echo 0; cat " + fifo + "; cat " + fifo}, func(l string) {
+		if got = append(got, l); l != "4" {
+			tg.conn.Close()
+		}
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, got, want)
+	equal(t, got, []string{"0", "2", "4"})
 	equal(t, told, []string{"lost", "back", "lost", "back"})
 }
 

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -234,16 +235,24 @@ func TestUploadChangedFile(t *testing.T) {
 func TestUploadSideBySide(t *testing.T) {
 	m := newMachine(t, "/bin/sh")
 	m.set.streams = 16
-	var open, most atomic.Int64
-	enough := make(chan struct{})
+	var mu sync.Mutex
+	var open, most int64
+	count := func(n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		open += n
+		most = max(most, open)
+	}
+	enough := make(chan struct{}) // closed by the last one of the first
+	var first atomic.Int64
 	root := t.TempDir()
 	var files []File
 	for i := range 200 {
 		f := file(fmt.Sprintf("%s/%d/%d", root, i%20, i), "content", 0o644)
 		content := f.Open
 		f.Open = func() (io.ReadCloser, error) {
-			n := open.Add(1)
-			if most.Store(max(most.Load(), n)); n == m.set.streams {
+			count(1)
+			if first.Add(1) == m.set.streams {
 				close(enough)
 			}
 			select {
@@ -251,15 +260,15 @@ func TestUploadSideBySide(t *testing.T) {
 			case <-t.Context().Done():
 			}
 			r, err := content()
-			return closer{r, func() { open.Add(-1) }}, err
+			return closer{r, func() { count(-1) }}, err
 		}
 		files = append(files, f)
 	}
 	if err := m.target(t, m.addr).Upload(t.Context(), files, nil); err != nil {
 		t.Fatal(err)
 	}
-	if most.Load() != m.set.streams {
-		t.Errorf("%d files were open at once, want %d", most.Load(), m.set.streams)
+	if most != m.set.streams {
+		t.Errorf("%d files were open at once, want %d", most, m.set.streams)
 	}
 }
 
