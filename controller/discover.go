@@ -116,7 +116,7 @@ type roster struct {
 
 // settle is how long a machine stays as it is before --json prints it: what other
 // sources know of it comes within that time.
-const settle = 200 * time.Millisecond
+const settle = 100 * time.Millisecond
 
 func newRoster(c *console, o *discoverOptions) *roster {
 	r := &roster{console: c, o: o, machines: make(map[int]survey.Machine), words: make(map[string]string),

@@ -52,8 +52,8 @@ func contenders(nixctl string) []contender {
 	contains := func(s string) func(string) bool { return func(l string) bool { return strings.Contains(l, s) } }
 	return []contender{
 		{"nixctl discover", 5, []string{nixctl, "discover", "--json"}, contains(`"verified":true`)},
-		{"arp-scan | ssh-keyscan", 5, []string{"sh", "-c", "arp-scan --interface=ws0 -x -q NET | cut -f1 | sort -u | ssh-keyscan -T1 -t ed25519 -f - 2>/dev/null"}, contains("ssh-ed25519")},
-		{"arp-scan tuned | same", 5, []string{"sh", "-c", "arp-scan --interface=ws0 -x -q -B 10M -t 100 NET | cut -f1 | sort -u | ssh-keyscan -T1 -t ed25519 -f - 2>/dev/null"}, contains("ssh-ed25519")},
+		{"arp-scan | ssh-keyscan", 5, []string{"sh", "-c", "arp-scan --interface=eth0 -x -q NET | cut -f1 | sort -u | ssh-keyscan -T1 -t ed25519 -f - 2>/dev/null"}, contains("ssh-ed25519")},
+		{"arp-scan tuned | same", 5, []string{"sh", "-c", "arp-scan --interface=eth0 -x -q -B 10M -t 100 NET | cut -f1 | sort -u | ssh-keyscan -T1 -t ed25519 -f - 2>/dev/null"}, contains("ssh-ed25519")},
 		{"nmap ssh-hostkey", 3, []string{"nmap", "-n", "-p22", "--open", "--script", "ssh-hostkey", "NET"}, contains("(ED25519)")},
 	}
 }

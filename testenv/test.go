@@ -63,9 +63,27 @@ func formatted(ctx context.Context) error {
 	return nil
 }
 
+// maySkip are the tests that may, with the reason. All others have here, as root, what
+// they ask for.
+var maySkip = map[string]string{
+	"github.com/nixctl/nixctl/install/disk.":               "hosts may have a kernel without GPT, device mapper or RAID: TestDisksInGuest runs all of them",
+	"github.com/nixctl/nixctl/nix.TestFlakeRefOfSubfolder": "Debian 12 has nix 2.8, which does not know path:...?dir=",
+}
+
+// mustRun drops from skipped those that may.
+func mustRun(skipped []string) []string {
+	return slices.DeleteFunc(slices.Clone(skipped), func(name string) bool {
+		for prefix := range maySkip {
+			if strings.HasPrefix(name, prefix) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // goTest runs the unit tests of all packages, and then the end-to-end tests, which
-// need the machine's cores for themselves. As root no test may skip: here it has all
-// that tests ask for.
+// need the machine's cores for themselves.
 func goTest(ctx context.Context, short bool) error {
 	var t tally
 	out, err := exec.CommandContext(ctx, "go", "list", "./...").Output()
@@ -82,13 +100,13 @@ func goTest(ctx context.Context, short bool) error {
 	}
 	err = t.run(ctx, append([]string{"-p", "2", "-timeout", "20m"}, unit...))
 	if !short {
-		err = errors.Join(err, t.run(ctx, append([]string{"-p", "1", "-timeout", "60m"}, e2e...)))
+		err = errors.Join(err, t.run(ctx, append([]string{"-p", "1", "-parallel", "2", "-timeout", "60m"}, e2e...)))
 	}
 	if err == nil && t.failed > 0 {
 		err = fmt.Errorf("%d tests failed", t.failed)
 	}
-	if os.Geteuid() == 0 && len(t.skipped) > 0 {
-		err = errors.Join(err, fmt.Errorf("%d tests skipped, and as root none may:\n  %s", len(t.skipped), strings.Join(t.skipped, "\n  ")))
+	if names := mustRun(t.skipped); os.Geteuid() == 0 && !short && len(names) > 0 {
+		err = errors.Join(err, fmt.Errorf("%d tests skipped that may not as root:\n  %s", len(names), strings.Join(names, "\n  ")))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testenv:", err)
