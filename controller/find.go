@@ -206,7 +206,7 @@ func (o *findOptions) find(ctx context.Context, c *console, name string) (survey
 		return direct(ctx, ids, addr, want)
 	}
 	if o.On != "" && !isMAC(o.On) && !strings.HasPrefix(o.On, "serial:") {
-		return survey.Machine{}, fmt.Errorf("%w: --on %q: want an address, a MAC address or serial:...", errUsage, o.On)
+		return survey.Machine{}, fmt.Errorf("%w: --on %q: want an address, a MAC address or serial:S", errUsage, o.On)
 	}
 	s, err := o.survey(c, ids)
 	if err != nil {
@@ -263,7 +263,7 @@ func (w wanted) check(m survey.Machine) error {
 func direct(ctx context.Context, ids []verify.Identity, addr netip.AddrPort, want wanted) (survey.Machine, error) {
 	inst, err := newVerifier(ids).Verify(ctx, discovery.Candidate{Addr: addr, Route: discovery.LAN})
 	if errors.Is(err, verify.ErrKeyMismatch) {
-		return survey.Machine{}, fmt.Errorf("%w\nnothing was logged in to; if that is the fingerprint on its own screen: --trust-fingerprint SHA256:...", err)
+		return survey.Machine{}, fmt.Errorf("%w\nnothing was logged in to; if that is the fingerprint on its own screen: --trust-fingerprint SHA256:FINGERPRINT", err)
 	}
 	if err != nil {
 		return survey.Machine{}, fmt.Errorf("%w: %w\nis it booted? nixctl discover --all shows what is there", errNotFound, err)
@@ -293,7 +293,7 @@ func (w wanted) choose(machines map[int]survey.Machine) (survey.Machine, error) 
 	case len(named) > 1:
 		return survey.Machine{}, fmt.Errorf("%w has the identity of %s:\n%s\nchoose one with --on, by MAC address, serial:... or address", errAmbiguous, what, list(named))
 	case len(strangers) > 0:
-		return survey.Machine{}, fmt.Errorf("%w: no machine proved to be %s, but these say so with another key:\n%s\nnothing was logged in to; if the fingerprint is the one on its own screen: --trust-fingerprint SHA256:...", verify.ErrKeyMismatch, what, list(strangers))
+		return survey.Machine{}, fmt.Errorf("%w: no machine proved to be %s, but these say so with another key:\n%s\nnothing was logged in to; if the fingerprint is the one on its own screen: --trust-fingerprint SHA256:FINGERPRINT", verify.ErrKeyMismatch, what, list(strangers))
 	default:
 		return survey.Machine{}, fmt.Errorf("%w: no verified installer is %s\nsee what is there with: nixctl discover --all", errNotFound, what)
 	}

@@ -193,7 +193,8 @@ func TestUUIDs(t *testing.T) {
 			}
 		}
 	}
-	if l.tableID(Pin{Serial: "1", Size: gib}) != l.tableID(Pin{Serial: "1", Size: gib}) {
+	again := Pin{Serial: "1", Size: gib}
+	if first := l.tableID(again); first != l.tableID(again) {
 		t.Error("the same table got two ids")
 	}
 }
