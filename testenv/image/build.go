@@ -23,7 +23,7 @@ const suite = "trixie"
 // has too, and what it takes to be one.
 var installed = []string{
 	"systemd", "systemd-sysv", "systemd-resolved", "udev", "dbus", "openssh-server",
-	"gdisk", "parted", "fdisk", "dosfstools", "e2fsprogs", "btrfs-progs", "xfsprogs", "cryptsetup-bin", "mdadm", "lvm2", "util-linux-extra",
+	"gdisk", "parted", "fdisk", "dosfstools", "e2fsprogs", "btrfs-progs", "xfsprogs", "cryptsetup-bin", "mdadm", "lvm2",
 	"mount", "util-linux", "kmod", "procps", "less", "sudo", "tar", "zstd", "xz-utils", "iproute2", "iputils-ping",
 	"nix-bin", "git", "ca-certificates", "efibootmgr", "mtools", "busybox-static",
 }
