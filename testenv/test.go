@@ -98,7 +98,7 @@ func goTest(ctx context.Context, short bool) error {
 			unit = append(unit, p)
 		}
 	}
-	err = t.run(ctx, append([]string{"-p", "2", "-timeout", "20m"}, unit...))
+	err = t.run(ctx, append([]string{"-p", "1", "-timeout", "20m"}, unit...))
 	if !short {
 		err = errors.Join(err, t.run(ctx, append([]string{"-p", "1", "-parallel", "2", "-timeout", "60m"}, e2e...)))
 	}
