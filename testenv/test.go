@@ -98,7 +98,11 @@ func goTest(ctx context.Context, short bool) error {
 			unit = append(unit, p)
 		}
 	}
-	err = t.run(ctx, append([]string{"-p", "1", "-timeout", "20m"}, unit...))
+	flags := []string{"-p", "1", "-timeout", "20m"}
+	if short {
+		flags = append(flags, "-short")
+	}
+	err = t.run(ctx, append(flags, unit...))
 	if !short {
 		err = errors.Join(err, t.run(ctx, append([]string{"-p", "1", "-parallel", "2", "-timeout", "60m"}, e2e...)))
 	}

@@ -158,9 +158,9 @@ func TestGuests(t *testing.T) {
 
 func TestSpecDefaults(t *testing.T) {
 	for _, tt := range []struct{ give, want Spec }{
-		{Spec{}, Spec{Kind: Systemd, Firmware: vm.UEFI, Memory: 1536, InstalledMemory: 512, CPUs: 1, MAC: "52:54:00:6c:01:02"}},
-		{Spec{Kind: Lite, Memory: 900}, Spec{Kind: Lite, Firmware: vm.UEFI, Memory: 900, InstalledMemory: 512, CPUs: 1, MAC: "52:54:00:6c:01:02"}},
-		{Spec{Kind: Micro, CPUs: 2, MAC: "a"}, Spec{Kind: Micro, Firmware: vm.BIOS, Memory: 128, InstalledMemory: 512, CPUs: 2, MAC: "a"}},
+		{Spec{}, Spec{Kind: Systemd, Firmware: vm.UEFI, Memory: 1536, InstalledMemory: 512, CPUs: 1, MAC: "52:54:00:6c:01:02", Serial: "LAB-"}},
+		{Spec{Kind: Lite, Memory: 900}, Spec{Kind: Lite, Firmware: vm.UEFI, Memory: 900, InstalledMemory: 512, CPUs: 1, MAC: "52:54:00:6c:01:02", Serial: "LAB-"}},
+		{Spec{Kind: Micro, CPUs: 2, MAC: "a", Serial: "b"}, Spec{Kind: Micro, Firmware: vm.BIOS, Memory: 128, InstalledMemory: 512, CPUs: 2, MAC: "a", Serial: "b"}},
 	} {
 		got := tt.give
 		got.defaults(0x0102)
