@@ -11,13 +11,22 @@ import (
 	"strings"
 )
 
-// fallbackMirror is where Debian itself sends everybody who names no mirror.
-const fallbackMirror = "http://mirror.invalid/debian"
+// mirrorVariable names the archive on a machine whose apt names none.
+const mirrorVariable = "NIXCTL_DEBIAN_MIRROR"
+
+// ErrNoMirror says that nothing names a Debian archive.
+var ErrNoMirror = errors.New("apt names no Debian archive; set " + mirrorVariable + " to the address of one")
 
 // Mirror returns the address of the Debian archive that this machine's apt is
 // configured to use, so that the image's packages come from where its own do.
-// A machine whose apt names no Debian archive (Ubuntu, NixOS) gets Debian's own.
-func Mirror() (string, error) { return mirrorOf("/etc/apt") }
+// A machine whose apt names no Debian archive (Ubuntu, NixOS) takes that of
+// NIXCTL_DEBIAN_MIRROR.
+func Mirror() (string, error) {
+	if m := os.Getenv(mirrorVariable); m != "" {
+		return m, nil
+	}
+	return mirrorOf("/etc/apt")
+}
 
 func mirrorOf(aptDir string) (string, error) {
 	files := []string{filepath.Join(aptDir, "sources.list")}
@@ -45,7 +54,7 @@ func mirrorOf(aptDir string) (string, error) {
 			}
 		}
 	}
-	return fallbackMirror, nil
+	return "", ErrNoMirror
 }
 
 // isDebian tells the main archive from those for security updates and from
