@@ -49,7 +49,9 @@ func (p *progress) tick() {
 			return
 		case <-t.C:
 			p.mu.Lock()
-			p.draw()
+			if p.running() { // else the line may be that of a question
+				p.draw()
+			}
 			p.mu.Unlock()
 		}
 	}
@@ -114,16 +116,20 @@ func (p *progress) rate(e install.Event) string {
 	return s
 }
 
+// running reports whether the last event was one of a step that runs.
+func (p *progress) running() bool {
+	return p.now.Kind == install.Started || p.now.Kind == install.Output || p.now.Kind == install.Progress
+}
+
 // draw shows the step that runs, if one does.
 func (p *progress) draw() {
-	doing := p.now.Line
-	switch p.now.Kind {
-	case install.Started, install.Output:
-	case install.Progress:
-		doing = p.rate(p.now)
-	default:
+	if !p.running() {
 		p.live.Set(nil)
 		return
+	}
+	doing := p.now.Line
+	if p.now.Kind == install.Progress {
+		doing = p.rate(p.now)
 	}
 	p.live.Set([]string{fmt.Sprintf("  .. %-16s %-8s %s", p.now.Name, terminal.Duration(time.Since(p.began)), doing)})
 }
