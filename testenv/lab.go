@@ -46,7 +46,7 @@ func runLab(ctx context.Context, args []string) error {
 	case len(args) == 1 && args[0] == "status":
 		return labStatus()
 	case len(args) >= 1 && args[0] == "shell":
-		return labShell(ctx, args[1:])
+		return labShell(args[1:])
 	case len(args) == 2 && args[0] == "console":
 		return labConsole(ctx, args[1])
 	}
@@ -171,7 +171,7 @@ func labStatus() error {
 }
 
 // labShell runs a shell, or a command, on the workstation.
-func labShell(ctx context.Context, command []string) error {
+func labShell(command []string) error {
 	s, err := readLab()
 	if err != nil {
 		return err
@@ -180,7 +180,7 @@ func labShell(ctx context.Context, command []string) error {
 		command = []string{"bash"}
 	}
 	argv := append(s.Enter[:len(s.Enter):len(s.Enter)], command...)
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := exec.Command(argv[0], argv[1:]...) // Ctrl-C is for what runs there
 	cmd.Env = append(s.Env, "PATH="+s.Bin+":"+os.Getenv("PATH"), "TERM="+os.Getenv("TERM"), "PS1=lab workstation# ")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()
